@@ -1,0 +1,5 @@
+"""Run `python -m agent` as `snapward`."""
+
+from agent.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The only ways out: one outside thing a file, and no decisions."""
