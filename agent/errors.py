@@ -7,6 +7,7 @@
     ├── Unreachable 69  the server does not answer
     ├── CannotWrite 73  no space, read-only, or no such place
     ├── NoRights    77  the system or the server forbids it
+    ├── Damaged     2   stored state cannot be trusted and has to be rebuilt
     └── TryLater    75  locked, busy or gone for the moment: the same call may succeed later
 
 Anything else is a mistake in the program and stays what it is.
@@ -38,6 +39,12 @@ class BadConfig(AgentError):
 
 class Refused(AgentError):
     """Nothing was done, on purpose."""
+
+    exit_code = 2
+
+
+class Damaged(AgentError):
+    """What was stored cannot be trusted any more and has to be set aside and rebuilt."""
 
     exit_code = 2
 

@@ -1,0 +1,184 @@
+"""Runs of jobs, the slots they were started for, the pulse of the agent's parts, and storage samples."""
+
+import os
+import sqlite3
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+
+class Run(Struct, frozen=True):
+    """One execution of a job. `outcome`: running, ok, incomplete, failed, interrupted, skipped or missed."""
+
+    id: int
+    job: str
+    subject: str
+    slot: float | None
+    pid: int | None
+    boot: str
+    started: float
+    ended: float | None
+    outcome: str
+    exit_code: int | None
+    why: str
+    figures: dict[str, Any]
+    output: str
+
+
+class Sample(Struct, frozen=True):
+    """How full one location was at one moment; sizes in bytes, `at` in epoch seconds."""
+
+    location: str
+    at: float
+    total: int
+    used: int
+    free: int
+    used_percent: float
+    inodes_percent: float | None
+    state: str
+    why: str
+
+
+class Pulse(Struct, frozen=True):
+    """When a part of the agent last showed that it works, and what it said."""
+
+    part: str
+    at: float
+    words: str
+
+
+_RUN = "id, job, subject, slot, pid, boot, started, ended, outcome, exit_code, why, figures, output"
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    return Run(*(*row[:11], msgspec.json.decode(row[11]), row[12]))
+
+
+def boot_id() -> str:
+    """What this boot of the machine is called, so that a pid of an earlier one is never mistaken."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def begin(db: sqlite3.Connection, job: str, subject: str, slot: float | None, now: float) -> int:
+    """Note that this process begins a run; returns the run's id."""
+    cursor = db.execute(
+        "INSERT INTO run(job, subject, slot, pid, boot, started, outcome) VALUES(?,?,?,?,?,?, 'running')",
+        (job, subject, slot, os.getpid(), boot_id(), now),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def end(
+    db: sqlite3.Connection,
+    run: int,
+    outcome: str,
+    now: float,
+    *,
+    why: str = "",
+    exit_code: int | None = None,
+    figures: dict[str, Any] | None = None,
+    output: str = "",
+) -> None:
+    """Note how a run ended."""
+    db.execute(
+        "UPDATE run SET ended = ?, outcome = ?, why = ?, exit_code = ?, figures = ?, output = ? WHERE id = ?",
+        (now, outcome, why, exit_code, msgspec.json.encode(figures or {}).decode(), output, run),
+    )
+
+
+def note(
+    db: sqlite3.Connection, job: str, subject: str, slot: float | None, outcome: str, why: str, now: float
+) -> None:
+    """Note a run that never began: it was missed or skipped."""
+    db.execute(
+        "INSERT INTO run(job, subject, slot, started, ended, outcome, why) VALUES(?,?,?,?,?,?,?)",
+        (job, subject, slot, now, now, outcome, why),
+    )
+
+
+def orphans(db: sqlite3.Connection) -> list[Run]:
+    """Runs that are noted as running although their process is gone."""
+    boot = boot_id()
+    rows = map(_run, db.execute(f"SELECT {_RUN} FROM run WHERE outcome = 'running'"))
+    return [run for run in rows if run.boot != boot or not _alive(run.pid)]
+
+
+def running(db: sqlite3.Connection) -> list[Run]:
+    """Runs that are under way now."""
+    gone = {run.id for run in orphans(db)}
+    rows = map(_run, db.execute(f"SELECT {_RUN} FROM run WHERE outcome = 'running' ORDER BY id"))
+    return [run for run in rows if run.id not in gone]
+
+
+def between(db: sqlite3.Connection, since: float, until: float) -> list[Run]:
+    """Every run that began in a time span, oldest first."""
+    rows = db.execute(f"SELECT {_RUN} FROM run WHERE started >= ? AND started < ? ORDER BY started, id", (since, until))
+    return list(map(_run, rows))
+
+
+def latest(db: sqlite3.Connection, job: str, subject: str) -> Run | None:
+    """The newest run of a job that has ended."""
+    row = db.execute(
+        f"SELECT {_RUN} FROM run WHERE job = ? AND subject = ? AND ended IS NOT NULL ORDER BY id DESC LIMIT 1",
+        (job, subject),
+    ).fetchone()
+    return _run(row) if row else None
+
+
+def last_slot(db: sqlite3.Connection, job: str) -> float | None:
+    """The newest slot of a job that was started or reported; epoch seconds."""
+    row = db.execute("SELECT last FROM slot WHERE job = ?", (job,)).fetchone()
+    return row[0] if row else None
+
+
+def take_slot(db: sqlite3.Connection, job: str, slot: float) -> None:
+    """Note a slot before it is started, so that no crash starts it twice."""
+    db.execute("INSERT OR REPLACE INTO slot VALUES(?, ?)", (job, slot))
+
+
+def beat(db: sqlite3.Connection, pulses: list[Pulse]) -> None:
+    """Note that parts of the agent work."""
+    db.executemany("INSERT OR REPLACE INTO pulse VALUES(?, ?, ?)", [(p.part, p.at, p.words) for p in pulses])
+
+
+def pulses(db: sqlite3.Connection) -> dict[str, Pulse]:
+    """The last pulse of every part."""
+    return {row[0]: Pulse(*row) for row in db.execute("SELECT part, at, words FROM pulse")}
+
+
+def add_sample(db: sqlite3.Connection, sample: Sample) -> None:
+    """Keep a reading of how full a location is."""
+    db.execute("INSERT OR REPLACE INTO sample VALUES(?,?,?,?,?,?,?,?,?)", msgspec.structs.astuple(sample))
+
+
+def last_sample(db: sqlite3.Connection, location: str) -> Sample | None:
+    """The newest reading of a location."""
+    row = db.execute("SELECT * FROM sample WHERE location = ? ORDER BY at DESC LIMIT 1", (location,)).fetchone()
+    return Sample(*row) if row else None
+
+
+def samples(db: sqlite3.Connection, location: str, since: float, until: float) -> list[Sample]:
+    """Every reading of a location in a time span, oldest first."""
+    rows = db.execute(
+        "SELECT * FROM sample WHERE location = ? AND at >= ? AND at < ? ORDER BY at", (location, since, until)
+    )
+    return [Sample(*row) for row in rows]
+
+
+def trim(db: sqlite3.Connection, before: float) -> None:
+    """Forget samples older than `before`; verdicts, runs and incidents are kept."""
+    db.execute("DELETE FROM sample WHERE at < ?", (before,))
+
+
+def _alive(pid: int | None) -> bool:
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

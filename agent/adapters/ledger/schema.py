@@ -1,0 +1,84 @@
+"""The ledger's tables, as numbered migrations: number N is the N-th string, and none is ever changed.
+
+Times are epoch seconds in UTC, sizes bytes, durations seconds. File and folder names are in the printable
+form of `agent.rules.words.printable`; folders are relative to their location, "" being the location itself.
+"""
+
+MIGRATIONS = (
+    """
+CREATE TABLE folder(            -- a folder that holds archives; with a manifest it is one backup
+  location TEXT NOT NULL, folder TEXT NOT NULL,
+  tier TEXT NOT NULL, backup TEXT NOT NULL, engine TEXT NOT NULL,
+  started REAL, ended REAL, failed INTEGER NOT NULL DEFAULT 0,
+  manifest TEXT, problem TEXT NOT NULL DEFAULT '',
+  PRIMARY KEY(location, folder)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE archive(
+  id INTEGER PRIMARY KEY,
+  location TEXT NOT NULL, folder TEXT NOT NULL, name TEXT NOT NULL,
+  inode INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+  state TEXT NOT NULL, level TEXT NOT NULL, why TEXT NOT NULL,
+  reading TEXT,                 -- JSON of the last full reading
+  arrived REAL NOT NULL, checked REAL, vanished REAL,
+  UNIQUE(location, folder, name)
+) STRICT;
+CREATE TABLE sums(              -- checksum files, so that each is read once
+  location TEXT NOT NULL, folder TEXT NOT NULL, name TEXT NOT NULL,
+  inode INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+  problem TEXT NOT NULL DEFAULT '',
+  PRIMARY KEY(location, folder, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE promise(           -- what the checksum files promise about each archive
+  location TEXT NOT NULL, folder TEXT NOT NULL, name TEXT NOT NULL, source TEXT NOT NULL,
+  sha256 TEXT, size INTEGER,
+  PRIMARY KEY(location, folder, name, source)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE verdict(           -- every judgement ever made, for the report
+  id INTEGER PRIMARY KEY,
+  location TEXT NOT NULL, folder TEXT NOT NULL, name TEXT NOT NULL,
+  at REAL NOT NULL, state TEXT NOT NULL, level TEXT NOT NULL, why TEXT NOT NULL,
+  seconds REAL NOT NULL, size INTEGER NOT NULL
+) STRICT;
+CREATE INDEX verdict_at ON verdict(at);
+CREATE TABLE run(
+  id INTEGER PRIMARY KEY,
+  job TEXT NOT NULL, subject TEXT NOT NULL DEFAULT '', slot REAL,
+  pid INTEGER, boot TEXT NOT NULL DEFAULT '', started REAL NOT NULL, ended REAL,
+  outcome TEXT NOT NULL, exit_code INTEGER, why TEXT NOT NULL DEFAULT '',
+  figures TEXT NOT NULL DEFAULT '{}', output TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX run_started ON run(started);
+CREATE TABLE slot(job TEXT PRIMARY KEY, last REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE incident(
+  id INTEGER PRIMARY KEY,
+  rule TEXT NOT NULL, subject TEXT NOT NULL, level INTEGER NOT NULL,
+  why TEXT NOT NULL, hint TEXT NOT NULL,
+  since REAL NOT NULL, opened REAL, told REAL, resolved REAL
+) STRICT;
+CREATE UNIQUE INDEX incident_open ON incident(rule, subject) WHERE resolved IS NULL;
+CREATE INDEX incident_resolved ON incident(resolved);
+CREATE TABLE notice(            -- one message to one target
+  id INTEGER PRIMARY KEY,
+  target TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL DEFAULT '',
+  state TEXT NOT NULL, created REAL NOT NULL, next_try REAL NOT NULL,
+  attempts INTEGER NOT NULL DEFAULT 0, delivered REAL, error TEXT NOT NULL DEFAULT '',
+  fallback_of INTEGER REFERENCES notice(id)
+) STRICT;
+CREATE INDEX notice_due ON notice(next_try) WHERE state IN ('waiting', 'sending');
+CREATE UNIQUE INDEX notice_once ON notice(target, kind, body) WHERE kind = 'report';
+CREATE TABLE news(              -- what a notice tells: one change of one incident, as it was then
+  id INTEGER PRIMARY KEY,
+  notice INTEGER NOT NULL REFERENCES notice(id), incident INTEGER NOT NULL REFERENCES incident(id),
+  change TEXT NOT NULL, at REAL NOT NULL, level INTEGER NOT NULL, why TEXT NOT NULL
+) STRICT;
+CREATE INDEX news_notice ON news(notice);
+CREATE INDEX news_incident ON news(incident);
+CREATE TABLE sample(
+  location TEXT NOT NULL, at REAL NOT NULL,
+  total INTEGER NOT NULL, used INTEGER NOT NULL, free INTEGER NOT NULL,
+  used_percent REAL NOT NULL, inodes_percent REAL, state TEXT NOT NULL, why TEXT NOT NULL,
+  PRIMARY KEY(location, at)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE pulse(part TEXT PRIMARY KEY, at REAL NOT NULL, words TEXT NOT NULL) STRICT, WITHOUT ROWID
+""",
+)
