@@ -1,5 +1,6 @@
 """The manifest of a backup: what the archives do not say about themselves. It is written last."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -80,3 +81,12 @@ def promises(manifest: Manifest) -> dict[str, Promise]:
     """What the manifest promises, by file name."""
     entries: list[CollectionEntry | FileEntry] = [*manifest.collections, *manifest.files]
     return {entry.file: Promise("manifest.json", entry.sha256.lower(), entry.size) for entry in entries}
+
+
+def epoch(text: str) -> float | None:
+    """RFC 3339 as epoch seconds; None for anything else."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at.timestamp() if at.tzinfo else None

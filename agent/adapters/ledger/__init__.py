@@ -8,6 +8,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
+from sqlite3 import DatabaseError as DatabaseError
 
 from agent.adapters.ledger.schema import MIGRATIONS
 from agent.errors import AgentError, CannotWrite, Damaged, TryLater
@@ -149,7 +150,7 @@ def translated(path: str = "the ledger") -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise _ours(error, path) from error
+        raise ours(error, path) from error
     except PermissionError as error:
         raise CannotWrite(f"{path}: {error.strerror}", "Run as the agent's own user.") from error
 
@@ -167,10 +168,11 @@ _KINDS: dict[int, tuple[type[AgentError], str]] = {
 }
 
 
-def _ours(error: sqlite3.DatabaseError, path: str) -> Exception:
+def ours(error: sqlite3.DatabaseError, path: str = "the ledger") -> Exception:
+    """SQLite's error as one of ours; a mistake in our own SQL stays what it is."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code not in _KINDS:
-        return error  # a mistake in our SQL: it stays what it is
+        return error
     kind, hint = _KINDS[code]
     return kind(f"{path}: {error}", hint)
 
@@ -197,3 +199,10 @@ def _migrate(db: sqlite3.Connection) -> None:
 
 def _quoted(path: str) -> str:
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def blank() -> sqlite3.Connection:
+    """A ledger in memory, for the moment until a damaged one has been replaced."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    _migrate(db)
+    return db

@@ -131,6 +131,13 @@ def present(db: sqlite3.Connection, location: str) -> int:
     )
 
 
+def vanished_since(db: sqlite3.Connection, location: str, since: float) -> int:
+    """How many archives of a location vanished at or after `since` and are still gone."""
+    return int(
+        db.execute("SELECT count(*) FROM archive WHERE location = ? AND vanished >= ?", (location, since)).fetchone()[0]
+    )
+
+
 def promises(db: sqlite3.Connection, key: Key) -> tuple[Promise, ...]:
     """What the checksum files around an archive promise, in the order of their names."""
     rows = db.execute(f"SELECT source, sha256, size FROM promise WHERE {_HERE} ORDER BY source DESC", key)

@@ -124,13 +124,10 @@ def _apply(
     incident = _store(db, incident)
     if step.change is None:
         return []
-    told = frozenset(
-        row[0]
-        for row in db.execute(
-            "SELECT DISTINCT target FROM news JOIN notice ON notice.id = news.notice WHERE incident = ?",
-            (incident.id,),
-        )
+    rows = db.execute(
+        "SELECT DISTINCT target FROM news JOIN notice ON notice.id = news.notice WHERE incident = ?", (incident.id,)
     )
+    told = frozenset(row[0] for row in rows if row[0] in severities)  # one may have left the configuration
     for target in recipients(step.change, incident, severities, told, policy):
         _tell(db, target, incident, step.change, now, policy)
     return [Turn(incident, step.change)]
@@ -162,26 +159,38 @@ def _store(db: sqlite3.Connection, incident: Incident) -> Incident:
     return replace(incident, id=cursor.lastrowid or 0)
 
 
+def waiting_alert(db: sqlite3.Connection, target: str, now: float, due: float, fallback_of: int | None = None) -> int:
+    """The alert that waits for a target, due at `due` at the latest; a new one if none waits.
+
+    There is never more than one: so a target hears of things in their order, and of a long outage in one message.
+    """
+    row = db.execute(
+        "UPDATE notice SET next_try = min(next_try, ?2) WHERE target = ?1 AND kind = 'alert' AND state = 'waiting'"
+        " RETURNING id",
+        (target, due),
+    ).fetchone()
+    if row is None:
+        row = db.execute(
+            "INSERT INTO notice(target, kind, state, created, next_try, fallback_of)"
+            " VALUES(?, 'alert', 'waiting', ?, ?, ?) RETURNING id",
+            (target, now, due, fallback_of),
+        ).fetchone()
+    return int(row[0])
+
+
 def _tell(db: sqlite3.Connection, target: str, incident: Incident, change: Change, now: float, policy: Policy) -> None:
     """Put one change into the message that waits for this target, or into a new one.
 
     What happens within `group_wait`, or while a target is down, becomes one message.
     """
-    due = now + policy.group_wait
-    row = db.execute(
-        "SELECT id, next_try FROM notice WHERE target = ? AND kind = 'alert' AND state = 'waiting'"
-        " AND fallback_of IS NULL ORDER BY id DESC LIMIT 1",
-        (target,),
-    ).fetchone()
-    if row:
-        notice = row[0]
-        db.execute("UPDATE notice SET next_try = ? WHERE id = ?", (min(row[1], due), notice))
-    else:
-        notice = db.execute(
-            "INSERT INTO notice(target, kind, state, created, next_try) VALUES(?, 'alert', 'waiting', ?, ?)",
-            (target, now, due),
-        ).lastrowid
     db.execute(
         "INSERT INTO news(notice, incident, change, at, level, why) VALUES(?,?,?,?,?,?)",
-        (notice, incident.id, change, now, int(incident.level), incident.why),
+        (
+            waiting_alert(db, target, now, now + policy.group_wait),
+            incident.id,
+            change,
+            now,
+            int(incident.level),
+            incident.why,
+        ),
     )

@@ -6,7 +6,8 @@ to a process that died: it is sent again. A crash repeats a message and never lo
 
 import sqlite3
 
-from agent.adapters.ledger.incidents import News, Notice
+from agent.adapters.ledger.incidents import News, Notice, waiting_alert
+from agent.rules.delivery import INTERRUPTED, LONGEST_PLAN
 from agent.rules.finding import Level
 from agent.rules.incident import Change, Incident
 
@@ -24,19 +25,23 @@ def enqueue(db: sqlite3.Connection, target: str, kind: str, body: str, now: floa
 
 def recover(db: sqlite3.Connection) -> int:
     """Take back what a deliverer that died had in hand; only for the holder of the deliver lock."""
-    return db.execute("UPDATE notice SET state = 'waiting' WHERE state = 'sending'").rowcount
+    rows = db.execute("SELECT id, next_try FROM notice WHERE state = 'sending' ORDER BY id").fetchall()
+    for notice, planned in rows:
+        postponed(db, notice, INTERRUPTED, planned)
+    return len(rows)
 
 
 def claim(db: sqlite3.Connection, now: float, only: int | None = None) -> Notice | None:
     """The next message that is due, marked as being sent; None when nothing is.
 
-    `only` claims that one message, due or not.
+    Fresh messages go first, so that a target that hangs keeps nobody else waiting. A try that is planned too far
+    ahead was planned by a clock that has gone back since: it is due. `only` claims that one message, due or not.
     """
     row = db.execute(
         "UPDATE notice SET state = 'sending', attempts = attempts + 1 WHERE id = (SELECT id FROM notice"
-        " WHERE state = 'waiting' AND (id = ?2 OR (?2 IS NULL AND next_try <= ?1)) ORDER BY next_try, id"
-        f" LIMIT 1) RETURNING {_NOTICE}",
-        (now, only),
+        " WHERE state = 'waiting' AND (id = ?2 OR (?2 IS NULL AND (next_try <= ?1 OR next_try > ?1 + ?3)))"
+        f" ORDER BY attempts > 0, next_try, id LIMIT 1) RETURNING {_NOTICE}",
+        (now, only, LONGEST_PLAN),
     ).fetchone()
     return Notice(*row) if row else None
 
@@ -67,8 +72,21 @@ def delivered(db: sqlite3.Connection, notice: int, now: float) -> None:
 
 
 def postponed(db: sqlite3.Connection, notice: int, error: str, next_try: float) -> None:
-    """The target did not take it; try again at `next_try`."""
-    db.execute("UPDATE notice SET state = 'waiting', error = ?, next_try = ? WHERE id = ?", (error, next_try, notice))
+    """The target did not take it; try again at `next_try`.
+
+    An alert that came while it was being sent joins it, and keeps its own time if that is earlier.
+    """
+    younger = (
+        "SELECT later.id FROM notice later JOIN notice this USING(target, kind) WHERE this.id = ?1"
+        " AND later.id > this.id AND later.state = 'waiting' AND kind = 'alert'"
+    )
+    db.execute(
+        "UPDATE notice SET state = 'waiting', error = ?2, next_try ="
+        f" min(?3, ifnull((SELECT min(next_try) FROM notice WHERE id IN ({younger})), ?3)) WHERE id = ?1",
+        (notice, error, next_try),
+    )
+    db.execute(f"UPDATE news SET notice = ?1 WHERE notice IN ({younger})", (notice,))
+    db.execute(f"DELETE FROM notice WHERE id IN ({younger})", (notice,))
 
 
 def dropped(db: sqlite3.Connection, notice: int, error: str) -> None:
@@ -77,26 +95,35 @@ def dropped(db: sqlite3.Connection, notice: int, error: str) -> None:
 
 
 def send_to_fallback(db: sqlite3.Connection, notice: Notice, fallback: str, now: float) -> None:
-    """Send the same message through another target too, once."""
-    if db.execute("SELECT 1 FROM notice WHERE fallback_of = ?", (notice.id,)).fetchone():
-        return
-    copy = db.execute(
-        "INSERT OR IGNORE INTO notice(target, kind, body, state, created, next_try, fallback_of)"
-        " VALUES(?, ?, ?, 'waiting', ?, ?, ?)",
-        (fallback, notice.kind, notice.body, now, now, notice.id),
-    )
-    if copy.rowcount:
+    """Tell another target at once what it has not been told yet; doing it again adds only what is new."""
+    if notice.kind != "alert":
         db.execute(
-            "INSERT INTO news(notice, incident, change, at, level, why)"
-            " SELECT ?, incident, change, at, level, why FROM news WHERE notice = ?",
-            (copy.lastrowid, notice.id),
+            "INSERT OR IGNORE INTO notice(target, kind, body, state, created, next_try, fallback_of)"
+            " SELECT ?2, ?3, ?4, 'waiting', ?5, ?5, ?1"
+            " WHERE NOT EXISTS (SELECT 1 FROM notice WHERE fallback_of = ?1)",
+            (notice.id, fallback, notice.kind, notice.body, now),
+        )
+        return
+    untold = db.execute(
+        "SELECT incident, change, at, level, why FROM news WHERE notice = ?1 AND (incident, change, at) NOT IN"
+        " (SELECT incident, change, at FROM news JOIN notice ON notice.id = news.notice WHERE target = ?2)"
+        " ORDER BY id",
+        (notice.id, fallback),
+    ).fetchall()
+    if untold:
+        copy = waiting_alert(db, fallback, now, now, notice.id)
+        db.executemany(
+            "INSERT INTO news(notice, incident, change, at, level, why) VALUES(?, ?, ?, ?, ?, ?)",
+            [(copy, *row) for row in untold],
         )
 
 
-def next_due(db: sqlite3.Connection) -> float | None:
-    """When the next message is due; epoch seconds, None when the outbox is empty."""
-    value = db.execute("SELECT min(next_try) FROM notice WHERE state IN ('waiting', 'sending')").fetchone()[0]
-    return float(value) if value is not None else None
+def next_due(db: sqlite3.Connection, now: float) -> float | None:
+    """When the next message is due, or was; epoch seconds, None when the outbox is empty."""
+    planned = db.execute("SELECT min(next_try) FROM notice WHERE state IN ('waiting', 'sending')").fetchone()[0]
+    if planned is None:
+        return None
+    return now if planned > now + LONGEST_PLAN else float(planned)
 
 
 def between(db: sqlite3.Connection, since: float, until: float) -> list[Notice]:

@@ -1,0 +1,227 @@
+"""`snapward backup`."""
+
+import sqlite3
+import threading
+from typing import Any
+
+import click
+import msgspec
+
+from agent.adapters import locks, logs, pages
+from agent.adapters.ledger import incidents, runs, writing
+from agent.adapters.shelf import look
+from agent.cli import parts, text
+from agent.errors import AgentError, BadUsage, TryLater
+from agent.jobs.backup import command, take
+from agent.jobs.intake.verdicts import Telling
+from agent.rules.finding import Finding, Level
+from agent.rules.words import count, size, span
+from agent.settings import Settings, secrets_of
+from agent.settings.parts import order, telling
+from agent.settings.shape import OWN_TIERS
+
+
+@click.command("backup")
+@click.argument("tier", default="manual")
+@click.option("--collection", "only", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
+@click.option("--slot", type=float, hidden=True, help="The slot it was scheduled for, epoch seconds.")
+@parts.JSON
+@click.pass_context
+def backup_(ctx: click.Context, tier: str, only: tuple[str, ...], slot: float | None, *, json_: bool) -> int:
+    """Make a backup now, of TIER (daily, weekly, monthly as configured, or manual)."""
+    settings = parts.configuration(ctx).settings
+    known = [*settings.tiers, *OWN_TIERS]
+    if tier not in known:
+        raise BadUsage(f"there is no tier {tier!r}", f"Known: {', '.join(known)}.")
+    logs.begin(settings.logs.format, verbose=ctx.obj["verbose"])
+    logs.hide(secrets_of(settings))
+    with (
+        locks.held(settings.state_dir, "backup"),
+        parts.writer(settings, create=True) as db,
+        parts.finishing() as stopping,
+    ):
+        with writing(db):
+            run = runs.begin(db, "backup", tier, slot, parts.now())
+        try:
+            if settings.engine.kind == "command":
+                return _command(db, run, settings, tier, stopping, json_=json_)
+            return _take(db, run, settings, tier, only, stopping, json_=json_)
+        except AgentError as error:
+            _failed(db, run, tier, error, telling(settings), stopped=stopping())
+            if stopping():
+                return 130
+            raise
+
+
+def _take(
+    db: sqlite3.Connection,
+    run: int,
+    settings: Settings,
+    tier: str,
+    only: tuple[str, ...],
+    stopping: Any,
+    *,
+    json_: bool,
+) -> int:
+    wanted = order(settings, tier, tuple(_literal(one) for one in only))
+    for folder in take.clean_leftovers(wanted.locations):
+        text.note(f"removed what a backup that died had left: {folder}")
+    shown = _Shown()
+    taken = take.take(
+        parts.engine(settings),
+        wanted,
+        parts.now,
+        pages.restore_notes,
+        stopping=stopping,
+        progress=shown,
+    )
+    shown.end()
+    _note_taken(db, run, taken, telling(settings), partial=bool(only))
+    answer = _answer(taken)
+    if json_:
+        text.as_json(answer)
+    else:
+        _print(taken, answer)
+    return {"good": 0, "degraded": 1}.get(taken.state, 2)
+
+
+def _literal(name: str) -> str:
+    """A pattern that means just this name."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in name)
+
+
+def _note_taken(db: sqlite3.Connection, run: int, taken: take.Taken, told: Telling, *, partial: bool) -> None:
+    """The run's row and what follows from it, in one transaction."""
+    tier, number = taken.tier, len(taken.manifest.collections)
+    missing = ", ".join(f"{one.name} ({one.why})" for one in taken.manifest.failed)
+    total = number + len(taken.manifest.failed)
+    if taken.manifest.failed:
+        why = f"backup {taken.id} is incomplete, {number} of {total} collections: {missing}"
+    elif not number:
+        why = f"backup {taken.id} holds nothing: there is no collection to back up"
+    else:
+        why = f"backup {taken.id}: {count(number, 'collection')} written"
+    bad = Level.CRITICAL if taken.manifest.failed or not number else Level.OK
+    lost = "; ".join(f"{name}: {reason}" for name, reason in taken.failed_locations.items())
+    places = count(len(taken.failed_locations), "location")
+    findings = [
+        Finding("backup_failed", tier, bad, why, f"Mend that, then `snapward backup {tier}`."),
+        Finding(
+            "backup_degraded",
+            tier,
+            Level.WARNING if lost else Level.OK,
+            f"backup {taken.id} is missing in {places}: {lost}" if lost else why,
+            "Mend the location; the next backup is written there again.",
+        ),
+    ]
+    if not bad and not partial:
+        findings.append(Finding("backup_missed", tier, Level.OK, why))
+    outcome = "incomplete" if bad else "ok"
+    with writing(db):
+        runs.end(db, run, outcome, parts.now(), why=why, exit_code=0, figures=_figures(taken))
+        incidents.observe(db, findings, parts.now(), told.policy, told.severities)
+
+
+def _failed(db: sqlite3.Connection, run: int, tier: str, error: AgentError, told: Telling, *, stopped: bool) -> None:
+    finding = Finding("backup_failed", tier, Level.CRITICAL, error.message, error.hint)
+    with writing(db):
+        outcome = "interrupted" if stopped else "failed"
+        runs.end(db, run, outcome, parts.now(), why=error.message, exit_code=error.exit_code)
+        incidents.observe(db, [finding], parts.now(), told.policy, told.severities)
+
+
+def _figures(taken: take.Taken) -> dict[str, Any]:
+    entries = taken.manifest.collections
+    return {
+        "id": taken.id,
+        "state": taken.state,
+        "collections": len(entries),
+        "failed": [one.name for one in taken.manifest.failed],
+        "raw_bytes": sum(one.raw_size or 0 for one in entries),
+        "stored_bytes": sum(one.size for one in entries),
+        "seconds": round(taken.seconds, 3),
+        "locations": list(taken.locations),
+    }
+
+
+def _answer(taken: take.Taken) -> dict[str, Any]:
+    return {
+        **_figures(taken),
+        "tier": taken.tier,
+        "collections": [msgspec.to_builtins(one) for one in taken.manifest.collections],
+        "failed": [msgspec.to_builtins(one) for one in taken.manifest.failed],
+        "failed_locations": taken.failed_locations,
+    }
+
+
+def _print(taken: take.Taken, answer: dict[str, Any]) -> None:
+    raw, stored = answer["raw_bytes"], answer["stored_bytes"]
+    saved = f", {1 - stored / raw:.0%} saved" if raw else ""
+    text.say(
+        f"backup {text.bold(taken.id)} {text.state(taken.state)}: {count(len(answer['collections']), 'collection')},"
+        f" {size(stored)} in {span(taken.seconds)}{saved}; written to {' and '.join(taken.locations)}"
+    )
+    for one in taken.manifest.failed:
+        text.say(f"  {text.state('critical')} {one.name}: {one.why}")
+    for name, why in taken.failed_locations.items():
+        text.say(f"  {text.state('warning')} location {name}: {why}")
+    text.say(text.dim(f"The agent proves it as it arrives; without one: snapward verify {taken.id}"))
+
+
+class _Shown:
+    """Progress over all collections, summed up for one line."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, int] = {}
+        self._line: text.Progress | None = None
+        self._done: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, collection: str, done: int, total: int) -> None:
+        with self._lock:
+            more = done - self._done.get(collection, 0)
+            self._done[collection] = done
+            if collection not in self._totals:
+                self._totals[collection] = total
+                self._line = text.Progress("backup", sum(self._totals.values()))
+                more = sum(self._done.values())
+            if self._line is not None:
+                self._line.add(more)
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self._line is not None:
+            self._line.end()
+
+
+def _command(db: sqlite3.Connection, run: int, settings: Settings, tier: str, stopping: Any, *, json_: bool) -> int:
+    chosen = settings.engine
+    done = command.trigger(
+        chosen.argv,
+        {name: one.reveal() for name, one in chosen.env.items()},
+        tier,
+        chosen.deadline,
+        {name: one.path for name, one in settings.locations.items()},
+        look.pattern(settings.watch.patterns),
+        stopping=stopping,
+    )
+    output = logs.masked(done.output, secrets_of(settings))
+    told = telling(settings)
+    hint = f"The end of what it printed: {output.strip()[-300:]!r}" if output.strip() else "It printed nothing."
+    findings = [Finding("backup_failed", tier, Level.OK if done.ok else Level.CRITICAL, done.why, hint)]
+    if done.ok:
+        findings.append(Finding("backup_missed", tier, Level.OK, done.why))
+    figures = {"arrived": done.arrived, "seconds": round(done.seconds, 3)}
+    with writing(db):
+        outcome = "ok" if done.ok else "failed"
+        runs.end(db, run, outcome, parts.now(), why=done.why, exit_code=done.exit_code, figures=figures, output=output)
+        incidents.observe(db, findings, parts.now(), told.policy, told.severities)
+    if json_:
+        text.as_json({"id": None, "tier": tier, "state": "good" if done.ok else "bad", "why": done.why, **figures})
+    else:
+        text.say(f"{text.state('ok' if done.ok else 'critical')} {done.why}, after {span(done.seconds)}")
+        for name, number in done.arrived.items():
+            text.say(f"  {name}  {size(number)}")
+    if stopping():
+        raise TryLater("the backup was stopped before its program had ended")
+    return 0 if done.ok else 2

@@ -1,0 +1,229 @@
+"""What time brings: slots of jobs, samplings, the end of children, and the outbox."""
+
+import logging
+
+from agent.adapters.ledger import catalogue, incidents, outbox, replaced, reserve, runs, writing
+from agent.adapters.ledger.runs import Pulse
+from agent.daemon import work
+from agent.daemon.children import Ended
+from agent.daemon.desk import Desk
+from agent.daemon.events import Called, Overslept, Tick
+from agent.errors import Damaged
+from agent.rules import storage, vitals
+from agent.rules.archive import subject
+from agent.rules.finding import Finding, Level
+from agent.rules.words import count, rfc3339, span
+
+log = logging.getLogger(__name__)
+
+_SPAWN_AGAIN = 5.0
+_SHORT_JOB = 900.0
+_HANG = 60.0
+
+
+def called(desk: Desk, event: Called) -> None:
+    """A slot is due: ask for the job, unless the same one is still under way."""
+    due = event.due
+    kind, _, tier = due.job.partition(":")
+    argv = ["backup", tier, "--slot", str(due.slot)] if kind == "backup" else ["report", "send"]
+    deadline = desk.deadline if kind == "backup" else _SHORT_JOB
+    if due.caught_up:
+        log.info("%s: the slot of %s is caught up, %s late", due.job, rfc3339(due.slot), span(due.late))
+    if desk.children.request(kind, due.job, argv, deadline):
+        return
+    why = f"the slot of {rfc3339(due.slot)} was skipped: the run before it had not ended"
+    with writing(desk.db):
+        runs.note(desk.db, kind, tier, due.slot, "skipped", why, desk.clocks.wall())
+    if kind == "backup":
+        hint = "Does the schedule leave enough time? `snapward status` shows what runs."
+        work.tell(desk, [Finding("backup_missed", tier, Level.CRITICAL, why, hint)])
+
+
+def overslept(desk: Desk, event: Overslept) -> None:
+    """Slots were missed for good: that is an incident, not a line in a log."""
+    missed = event.missed
+    kind, _, tier = missed.job.partition(":")
+    if not missed.slots:
+        log.warning("%s: %s", missed.job, missed.why)
+        return
+    with writing(desk.db):
+        runs.note(desk.db, kind, tier, missed.newest, "missed", missed.why, desk.clocks.wall())
+    if kind == "backup":
+        hint = f"Was the machine off? `snapward backup {tier}` makes one now."
+        work.tell(desk, [Finding("backup_missed", tier, Level.CRITICAL, missed.why, hint)])
+
+
+def ended(desk: Desk, child: Ended) -> None:
+    """A child is over: close what it left open, and say so if it died."""
+    close_orphans(desk)
+    kind = child.job.partition(":")[0]
+    died = child.exit_code < 0 or child.exit_code == 1
+    if kind == "deliver":
+        if child.exit_code:
+            desk.next_delivery = desk.clocks.monotonic() + _SPAWN_AGAIN
+        died = child.exit_code < 0
+    why = f"ended by signal {-child.exit_code}" if child.exit_code < 0 else f"ended with exit code {child.exit_code}"
+    level = Level.WARNING if died else Level.OK
+    hint = "The log has what it said last; the job runs again at its next slot."
+    work.tell(desk, [Finding("job_failed", child.job, level, why, hint)])
+    log.log(logging.WARNING if died else logging.INFO, "%s: %s", child.job, why)
+
+
+def close_orphans(desk: Desk) -> None:
+    """Runs noted as running whose process is gone ended in an interruption."""
+    now = desk.clocks.wall()
+    for run in runs.orphans(desk.db):
+        why = f"its process {run.pid} died before it was done"
+        with writing(desk.db):
+            runs.end(desk.db, run.id, "interrupted", now, why=why)
+            if run.job == "backup":
+                hint = f"The log says more. `snapward backup {run.subject}` makes one now."
+                finding = Finding("backup_failed", run.subject, Level.CRITICAL, why, hint)
+                policy, severities = desk.telling.policy, desk.telling.severities
+                work.told(incidents.observe(desk.db, [finding], now, policy, severities))
+
+
+def deliver(desk: Desk) -> None:
+    """Let a child send what is due in the outbox."""
+    due = outbox.next_due(desk.db, desk.clocks.wall())
+    if due is None or due > desk.clocks.wall() or desk.clocks.monotonic() < desk.next_delivery:
+        return
+    desk.next_delivery = desk.clocks.monotonic() + 1.0
+    desk.children.request("deliver", "deliver", ["deliver"], _SHORT_JOB)
+
+
+def ticked(desk: Desk, event: Tick) -> None:
+    """A sampling is due."""
+    now = desk.clocks.monotonic()
+    if event.what == "scan":
+        for location in desk.locations.values():
+            location.hint(None, now)
+            if location.blind():
+                work.tell(desk, work.watch_again(desk, location))
+        if replaced(desk.db, desk.state_dir):
+            raise Damaged("the ledger's file was removed or replaced under the agent")
+        work.tell(desk, _stalled(desk, now))
+        pulse(desk)
+    elif event.what == "sample":
+        for location in desk.locations.values():
+            if not location.scout.waiting:
+                work.ask_patrol(location)
+        _keep_reserve(desk)
+    elif event.what == "trim":
+        with writing(desk.db):
+            runs.trim(desk.db, desk.clocks.wall() - desk.history)
+
+
+def remind(desk: Desk) -> None:
+    """Repeat what is still open, and open what was held back long enough."""
+    due = incidents.next_reminder(desk.db, desk.telling.policy)
+    wall = desk.clocks.wall()
+    if due is not None and due <= wall:
+        with writing(desk.db):
+            turns = incidents.remind(desk.db, wall, desk.telling.policy, desk.telling.severities)
+        work.told(turns)
+
+
+def watch_clock(desk: Desk) -> None:
+    """Notice a wall clock that jumps; the finding ends an hour after the last jump."""
+    now = desk.clocks.beat()
+    jump = vitals.clock(desk.beat, now)
+    desk.beat = now
+    if jump:
+        desk.jump_until = now.steady + vitals.JUMP_REMEMBERED
+        work.tell(desk, [vitals.jumped(jump)])
+    elif desk.jump_until is not None and now.steady >= desk.jump_until:
+        desk.jump_until = None
+        work.tell(desk, [Finding("clock_jumped", "clock", Level.OK, "steady for an hour")])
+
+
+def watch_workers(desk: Desk) -> str:
+    """Notice locations that do not answer; returns why the agent itself is not well, or an empty text."""
+    now = desk.clocks.monotonic()
+    silent = {}
+    for name, location in desk.locations.items():
+        for worker in (location.scout, location.reader):
+            if not worker.alive():
+                return f"the thread {worker.kind} of {name} is gone"
+            silent[f"{worker.kind} {name}"] = worker.silent(now)
+        quiet = max(location.scout.silent(now), location.reader.silent(now))
+        if quiet > _HANG and name not in desk.excused:
+            work.tell(desk, [storage.hung(name, location.place.path, quiet)])
+            desk.excused |= {name}
+        elif quiet <= _HANG and name in desk.excused:
+            desk.excused -= {name}
+            work.tell(desk, [Finding("location_hung", name, Level.OK, "answers again")])
+    excused = frozenset(f"{kind} {name}" for name in desk.excused for kind in ("scout", "reader"))
+    return vitals.stale(silent, {}, excused)
+
+
+def watch_rebuild(desk: Desk) -> None:
+    """End the incident of a ledger that was begun anew, once every archive has been proved again."""
+    if desk.rebuilding is None or len(desk.arrivals):
+        return
+    since = desk.clocks.monotonic() - (desk.clocks.wall() - desk.rebuilding)
+    if all((one.surveyed_at or 0.0) > since or one.root.trouble for one in desk.locations.values()):
+        desk.rebuilding = None
+        number = count(sum(catalogue.present(desk.db, name) for name in desk.locations), "archive")
+        work.tell(desk, [Finding("ledger_rebuilt", "ledger", Level.OK, f"{number} proved again")])
+
+
+def pulse(desk: Desk) -> None:
+    """Write down that the agent works, for those who only read the ledger."""
+    wall, now = desk.clocks.wall(), desk.clocks.monotonic()
+    pulses = [Pulse("agent", wall, ", ".join(desk.children.names()) or "idle")]
+    for name, location in desk.locations.items():
+        if location.surveyed_at is not None:
+            pulses.append(
+                Pulse(f"scan:{name}", wall - (now - location.surveyed_at), location.root.trouble or "scanned")
+            )
+    for job, at in desk.timetable.next_runs().items():
+        if ":" in job or job == "report":
+            pulses.append(Pulse(f"next:{job}", at, "planned"))
+    with writing(desk.db):
+        runs.beat(desk.db, pulses)
+
+
+def words(desk: Desk) -> str:
+    """One line about what the agent does now, for systemd's status."""
+    arriving = len(desk.arrivals)
+    doing = ", ".join(desk.children.names())
+    parts = [f"running {doing}" if doing else "idle"]
+    if arriving:
+        parts.append(f"{count(arriving, 'file')} arriving")
+    return "; ".join(parts)
+
+
+def _stalled(desk: Desk, now: float) -> list[Finding]:
+    stalled = {subject(*key) for key in desk.arrivals.stalled(now)}
+    over = [
+        Finding("arrival_stalled", one.subject, Level.OK, "came to rest")
+        for one in incidents.active(desk.db)
+        if one.rule == "arrival_stalled" and one.subject not in stalled
+    ]
+    return over + [
+        Finding(
+            "arrival_stalled",
+            one,
+            Level.WARNING,
+            "has been written to for more than an hour; it is judged when it comes to rest",
+            "Is the program that writes it still at work? `fuser -v FILE` shows who has it open.",
+        )
+        for one in stalled
+    ]
+
+
+def _keep_reserve(desk: Desk) -> None:
+    there = reserve.keep(desk.state_dir)
+    work.tell(
+        desk,
+        [
+            Finding(
+                "state_dir_full",
+                desk.state_dir,
+                Level.OK if there else Level.CRITICAL,
+                "has space" if there else "there is no space left for the agent's own ledger",
+                "Free space there: without it no verdict and no alert can be written down.",
+            )
+        ],
+    )

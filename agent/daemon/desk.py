@@ -1,0 +1,92 @@
+"""What lies on the desk of the thread that decides: the ledger, the settings it needs, and those who work for it."""
+
+import queue
+import re
+import sqlite3
+from collections.abc import Callable, Mapping
+from datetime import tzinfo
+
+from agent.adapters.clock import Timetable
+from agent.adapters.ledger import catalogue
+from agent.adapters.ledger.catalogue import Key
+from agent.daemon.arrivals import Arrivals
+from agent.daemon.children import Children
+from agent.daemon.locations import Location
+from agent.jobs.intake.survey import Place
+from agent.jobs.intake.verdicts import Telling
+from agent.rules.archive import Signature, Stream
+from agent.rules.storage import Limits
+from agent.rules.vitals import Beat
+
+
+class Clocks:
+    """The three clocks: `wall` in epoch seconds may jump, `monotonic` never goes back, `steady` counts suspend too."""
+
+    def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float], steady: Callable[[], float]) -> None:
+        self.wall = wall
+        self.monotonic = monotonic
+        self.steady = steady
+
+    def beat(self) -> Beat:
+        """What wall and steady clock show now."""
+        return Beat(self.wall(), self.steady())
+
+
+class Desk:
+    """Wiring, and nothing else: what happens is in `loop`, `work` and `calls`."""
+
+    def __init__(
+        self,
+        *,
+        db: sqlite3.Connection,
+        state_dir: str,
+        config: str,
+        zone: tzinfo,
+        clocks: Clocks,
+        places: Mapping[str, Place],
+        names: re.Pattern[str],
+        settle: float,
+        minimum_size: int,
+        scan_every: float,
+        keeps: Mapping[str, float],
+        limits: Limits,
+        telling: Telling,
+        timetable: Timetable,
+        history: float,
+        deadline: float,
+        children: Children,
+    ) -> None:
+        self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self.db = db
+        self.state_dir = state_dir
+        self.config = config
+        self.zone = zone
+        self.clocks = clocks
+        self.places = places
+        self.names = names
+        self.minimum_size = minimum_size
+        self.scan_every = scan_every
+        self.keeps = keeps
+        self.limits = limits
+        self.telling = telling
+        self.timetable = timetable
+        self.history = history
+        self.deadline = deadline
+        self.children = children
+        self.arrivals = Arrivals(places, settle, self.known)
+        self.locations: dict[str, Location] = {}
+        self.beat = clocks.beat()
+        self.jump_until: float | None = None
+        self.next_delivery = 0.0
+        self.postponed: list[object] = []
+        self.retry_at: float | None = None
+        self.excused: frozenset[str] = frozenset()
+        self.rebuilding: float | None = None
+
+    def known(self, key: Key) -> tuple[Signature | None, str]:
+        """What the catalogue holds of a file: its signature, and the SHA-256 of content that was inflated whole."""
+        entry = catalogue.archive(self.db, key)
+        if entry is None or entry.vanished is not None:
+            return catalogue.signature(self.db, key), ""
+        proved = entry.reading.sha256 if entry.reading and entry.reading.stream is Stream.COMPLETE else ""
+        return entry.signature, proved

@@ -1,0 +1,139 @@
+"""Start the daemon: read the configuration, open the ledger, serve, and begin anew when asked to reload."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+
+from agent.adapters import ledger, locks, logs
+from agent.adapters.clock import Timetable
+from agent.adapters.ledger import runs, writing
+from agent.adapters.shelf import look
+from agent.daemon.children import Children
+from agent.daemon.desk import Clocks, Desk
+from agent.daemon.events import Called, Overslept, Tick
+from agent.daemon.loop import close, listen, rebuild, serve
+from agent.errors import CannotWrite, Damaged
+from agent.settings import Loaded, Settings, check_secrets, load, parts, secrets_of, zone
+
+log = logging.getLogger(__name__)
+
+_TRIM_EVERY = 6 * 3600.0
+
+
+def run(config: str | None, environ: Mapping[str, str], *, verbose: bool = False) -> int:
+    """Guard until asked to stop; returns the exit code.
+
+    Raises:
+        BadConfig: the configuration cannot be used.
+        TryLater: an agent is running already.
+        CannotWrite: the state folder cannot be written.
+    """
+    loaded = load(config)
+    check_secrets(loaded)
+    logs.begin(loaded.settings.logs.format, verbose=verbose)
+    _state_dir(loaded.settings.state_dir)
+    with locks.held(loaded.settings.state_dir, "agent"):
+        children = Children(os.path.abspath(loaded.path))
+        while True:
+            desk = open_desk(loaded, children, _clocks())
+            listen(desk.inbox, lambda: _leave(children))
+            why = serve(desk, environ)
+            if why == "stop":
+                log.info("stopping; a second signal leaves at once")
+                close(desk)
+                return 0
+            desk.db.close()
+            loaded = load(config)
+            logs.begin(loaded.settings.logs.format, verbose=verbose)
+            log.info("the configuration was read anew")
+
+
+def open_desk(loaded: Loaded, children: Children, clocks: Clocks) -> Desk:
+    """Lay the desk out from the configuration; a ledger that cannot be used is set aside."""
+    settings = loaded.settings
+    logs.hide(secrets_of(settings))
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    damage: Damaged | None = None
+    try:
+        db = ledger.connect(settings.state_dir, create=True)
+        ledger.check(db)
+    except Damaged as error:
+        damage = error
+        db = ledger.blank()
+    local = zone(settings.timezone)
+    timetable = Timetable(
+        local, clocks.wall, clocks.monotonic, settings.catch_up, settings.jitter, socket.gethostname()
+    )
+    desk = Desk(
+        db=db,
+        state_dir=settings.state_dir,
+        config=loaded.path,
+        zone=local,
+        clocks=clocks,
+        places=parts.places(settings),
+        names=look.pattern(settings.watch.patterns),
+        settle=settings.watch.settle,
+        minimum_size=settings.watch.minimum_size,
+        scan_every=settings.watch.scan_every,
+        keeps=parts.keeps(settings),
+        limits=parts.limits(settings),
+        telling=parts.telling(settings),
+        timetable=timetable,
+        history=settings.logs.keep,
+        deadline=settings.engine.deadline + 600,
+        children=children,
+    )
+    if damage is not None:
+        rebuild(desk, damage)
+    _plan(desk, settings)
+    return desk
+
+
+def _plan(desk: Desk, settings: Settings) -> None:
+    """Put every job on the timetable; a job only puts an event into the inbox."""
+
+    def persist(job: str, slot: float) -> None:
+        with writing(desk.db):
+            runs.take_slot(desk.db, job, slot)
+
+    jobs = {f"backup:{name}": tier.cron for name, tier in settings.tiers.items()}
+    jobs["report"] = settings.report.cron
+    for job, cron in jobs.items():
+        desk.timetable.add_cron(
+            job,
+            cron,
+            runs.last_slot(desk.db, job),
+            lambda due: desk.inbox.put(Called(due)),
+            lambda missed: desk.inbox.put(Overslept(missed)),
+            persist,
+        )
+    for what, seconds in (
+        ("scan", settings.watch.scan_every),
+        ("sample", settings.storage.sample_every),
+        ("trim", _TRIM_EVERY),
+    ):
+        desk.timetable.add_every(what, seconds, lambda what=what: desk.inbox.put(Tick(what)))  # type: ignore[misc] # a bound default
+
+
+def _clocks() -> Clocks:
+    return Clocks(time.time, time.monotonic, lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def _state_dir(path: str) -> None:
+    try:
+        os.makedirs(path, mode=0o750, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(
+            f"state_dir {path} cannot be made: {error.strerror}", "Make it, owned by the agent's user."
+        ) from error
+
+
+def _leave(children: Children) -> None:
+    children.kill()
+    sys.stderr.flush()
+    os._exit(128 + signal.SIGINT)

@@ -1,0 +1,267 @@
+"""Take one backup with an engine that gives us its collections as streams."""
+
+import io
+import os
+import shutil
+import socket
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from msgspec import Struct
+
+from agent import __version__
+from agent.adapters import host
+from agent.adapters.shelf import write
+from agent.adapters.shelf.write import Permissions
+from agent.errors import AgentError, CannotWrite, TryLater
+from agent.jobs.backup.engine import Engine, Source
+from agent.jobs.backup.fanout import Places, Written, pour
+from agent.rules import checksums, manifest
+from agent.rules.manifest import CollectionEntry, Failure, FileEntry, Manifest
+from agent.rules.names import backup_id, chosen, file_stem
+from agent.rules.words import rfc3339
+
+CONFIG_ARCHIVE = "server-config.tar.gz"
+
+
+# Hears how a backup gets on: collection, bytes done, bytes in all. Called from several threads.
+Progress = Callable[[str, int, int], None]
+
+
+class Order(Struct, frozen=True):
+    """What is to be backed up, where to and how. `locations` maps names to (path, expected mount)."""
+
+    tier: str
+    locations: Mapping[str, tuple[str, str | None]]
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    config_files: tuple[str, ...] = ()
+    level: int = 6
+    parallel: int = 8
+    permissions: Permissions = Permissions()
+    deadline: float = 7200.0
+
+
+class Taken(Struct, frozen=True):
+    """One backup that was published. `state`: good (written everywhere), degraded, or incomplete."""
+
+    id: str
+    tier: str
+    state: str
+    manifest: Manifest
+    locations: tuple[str, ...]
+    failed_locations: dict[str, str]
+    seconds: float
+
+
+def take(
+    engine: Engine,
+    order: Order,
+    now: Callable[[], float],
+    notes: Callable[[Manifest], str],
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+    progress: Progress = lambda _name, _done, _total: None,
+) -> Taken:
+    """Write every chosen collection into every location, and publish the backup by one rename in each.
+
+    A collection that fails leaves the backup incomplete, a location that fails leaves it degraded; what did
+    succeed is published either way.
+
+    Raises:
+        CannotWrite: no location takes data; nothing is published.
+        Unreachable: the engine's data cannot be read.
+        TryLater: it was asked to stop, or ran into its deadline; nothing is published.
+    """
+    began, clock = now(), time.monotonic()
+    identity = backup_id(began)
+    names = chosen(engine.collections(), order.include, order.exclude)
+    places = _prepare(order, identity)
+    try:
+        until = clock + order.deadline
+
+        def halted() -> bool:
+            return stopping() or time.monotonic() > until
+
+        entries, failures = _collections(engine, names, places, order, halted, progress)
+        if stopping():
+            raise TryLater("the backup was stopped before it was complete; nothing was published")
+        files = _config(order, places)
+        described = Manifest(
+            id=identity,
+            tier=order.tier,
+            engine={"kind": engine.kind, "version": engine.version()},
+            agent={"version": __version__},
+            host=socket.gethostname(),
+            started=rfc3339(began) or "",
+            ended=rfc3339(now()) or "",
+            compression={"format": "gzip", "level": order.level, "library": "zlib"},
+            collections=entries,
+            failed=failures,
+            files=files,
+        )
+        _describe(described, places, order.permissions, notes)
+        places.each(lambda folder: _publish(folder, order, identity))
+    except BaseException:
+        _clean(order, identity)
+        raise
+    _clean(order, identity)
+    left = tuple(places.left())
+    state = "incomplete" if failures else "degraded" if places.failed else "good"
+    failed = {name: error.message for name, error in places.failed.items()}
+    return Taken(identity, order.tier, state, described, left, failed, time.monotonic() - clock)
+
+
+def _prepare(order: Order, identity: str) -> Places:
+    """A folder below `.incoming` in every location that can be used."""
+    folders = {
+        name: os.path.join(os.path.realpath(path), write.INCOMING, identity)
+        for name, (path, _) in order.locations.items()
+    }
+    places = Places(folders)
+    for name, (path, mount) in order.locations.items():
+        try:
+            trouble = host.root(path, mount)
+            if trouble.trouble:
+                raise CannotWrite(f"{path} {trouble.trouble}", trouble.hint)
+            real = os.path.realpath(path)
+            write.make_folder(folders[name], order.permissions, below=real)
+            why = host.probe(folders[name])
+            if why:
+                raise CannotWrite(f"{path}: {why}", "`snapward check` shows what each location lacks.")
+        except AgentError as error:
+            places.fail(name, error)
+    places.left()
+    return places
+
+
+def _collections(
+    engine: Engine,
+    names: list[str],
+    places: Places,
+    order: Order,
+    halted: Callable[[], bool],
+    progress: Progress,
+) -> tuple[list[CollectionEntry], list[Failure]]:
+    entries: list[CollectionEntry] = []
+    failures: list[Failure] = []
+    turn = threading.Lock()
+
+    def one(name: str) -> None:
+        try:
+            if halted():
+                raise TryLater("the deadline had passed before its turn came")
+            entry = _collection(engine, name, places, order, progress)
+            with turn:
+                entries.append(entry)
+        except CannotWrite:
+            raise
+        except AgentError as error:
+            with turn:
+                failures.append(Failure(name=name, why=error.message))
+
+    with ThreadPoolExecutor(order.parallel, thread_name_prefix="collection") as pool:
+        for done in [pool.submit(one, name) for name in names]:
+            done.result()
+    return sorted(entries, key=lambda entry: entry.name), sorted(failures, key=lambda one: one.name)
+
+
+def _collection(engine: Engine, name: str, places: Places, order: Order, progress: Progress) -> CollectionEntry:
+    began = time.monotonic()
+    file = f"{file_stem(name)}.snapshot.gz"
+    done = 0
+    with engine.open(name) as source:
+        total = source.plan.raw_size
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            progress(name, done, total)
+
+        written = pour(source.plan.chunks(), places, file, order.level, order.permissions, count)
+        if written.raw_size != total:
+            raise TryLater(f"{written.raw_size:,} bytes came instead of {total:,}: it changed while it was read")
+        return _entry(source, file, written, time.monotonic() - began)
+
+
+def _entry(source: Source, file: str, written: Written, seconds: float) -> CollectionEntry:
+    return CollectionEntry(
+        name=source.name,
+        file=file,
+        size=written.size,
+        sha256=written.sha256,
+        raw_size=written.raw_size,
+        raw_sha256=written.raw_sha256,
+        points_before=source.points,
+        points_after=source.points,
+        shards=list(source.shards),
+        config=source.config,
+        payload_schema=source.payload_schema,
+        seconds=round(seconds, 3),
+    )
+
+
+def _config(order: Order, places: Places) -> list[FileEntry]:
+    """The configured server configuration files as one archive; none configured, no archive."""
+    if not order.config_files:
+        return []
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for path in order.config_files:
+            try:
+                archive.add(path, arcname=path.lstrip("/"))
+            except OSError as error:
+                raise CannotWrite(
+                    f"the configuration file {path} cannot be read: {error.strerror}",
+                    "Mend engine.config_files, or give the agent's user the right to read it.",
+                ) from error
+    packed.seek(0)
+    chunks = iter(lambda: packed.read(1 << 20), b"")
+    written = pour(chunks, places, CONFIG_ARCHIVE, order.level, order.permissions)
+    return [FileEntry(file=CONFIG_ARCHIVE, size=written.size, sha256=written.sha256)]
+
+
+def _describe(described: Manifest, places: Places, permissions: Permissions, notes: Callable[[Manifest], str]) -> None:
+    """RESTORE.md, SHA256SUMS, and last of all the manifest: a folder without one is not a backup of ours."""
+    listed: list[CollectionEntry | FileEntry] = [*described.collections, *described.files]
+    sums = b"".join(checksums.line(entry.sha256, entry.file) for entry in listed)
+    text = notes(described).encode()
+
+    def into(folder: str) -> None:
+        write.write_file(os.path.join(folder, "RESTORE.md"), text, permissions)
+        write.write_file(os.path.join(folder, checksums.SUMS), sums, permissions)
+        write.write_file(os.path.join(folder, checksums.MANIFEST), manifest.encode(described), permissions)
+
+    places.each(into)
+
+
+def _publish(folder: str, order: Order, identity: str) -> None:
+    root = os.path.dirname(os.path.dirname(folder))
+    tier = os.path.join(root, order.tier)
+    write.make_folder(tier, order.permissions, below=root)
+    write.publish(folder, os.path.join(tier, identity))
+
+
+def _clean(order: Order, identity: str) -> None:
+    """Take away what is left below `.incoming`; what was published is no longer there."""
+    for path, _ in order.locations.values():
+        folder = os.path.join(os.path.realpath(path), write.INCOMING, identity)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clean_leftovers(locations: Mapping[str, tuple[str, str | None]]) -> list[str]:
+    """Remove what backups that died left below `.incoming`; only for the holder of the backup lock.
+
+    Returns the folders removed.
+    """
+    removed = []
+    for path, mount in locations.values():
+        if host.root(path, mount).trouble:
+            continue
+        for folder in write.leftovers(os.path.realpath(path)):
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(folder)
+    return removed

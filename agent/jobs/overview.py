@@ -1,0 +1,219 @@
+"""Tell from the ledger alone which backups there are and how things stand."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from datetime import tzinfo
+from typing import Any
+
+from msgspec import Struct
+
+from agent.adapters.ledger import catalogue, incidents, runs
+from agent.adapters.ledger.catalogue import Archive, Folder
+from agent.rules import timetable
+from agent.rules.archive import ARRIVED, BAD, INTACT, State, backup_state
+from agent.rules.finding import Level
+from agent.rules.manifest import CollectionEntry
+
+_BEST = {"good": 0, "unknown": 1, "incomplete": 2, "bad": 3}
+AGENT_SILENT = 180.0
+
+
+class Copy(Struct, frozen=True):
+    """One location's copy of a backup; `checked` is when its archives were last proved (epoch seconds)."""
+
+    path: str
+    level: str
+    state: str
+    checked: float | None
+
+
+class Collection(Struct, frozen=True):
+    """One archive of a backup, at its best copy; sizes in bytes."""
+
+    name: str
+    file: str
+    size: int
+    raw_size: int | None
+    sha256: str
+    points: int | None
+    level: str
+    state: str
+    why: str
+
+
+class Backup(Struct, frozen=True):
+    """One backup with its copies. `state` is that of its best copy: from that one it would be restored."""
+
+    id: str
+    tier: str
+    engine: str
+    started: float | None
+    ended: float | None
+    state: str
+    locations: dict[str, Copy]
+    collections: list[Collection]
+    failed: list[dict[str, str]]
+
+
+def backups(db: sqlite3.Connection) -> list[Backup]:
+    """Every backup the catalogue knows and that is not wholly gone, newest first."""
+    archives: dict[tuple[str, str], list[Archive]] = {}
+    for one in catalogue.archives(db):
+        archives.setdefault((one.key.location, one.key.folder), []).append(one)
+    groups: dict[tuple[str, str], list[tuple[Folder, list[Archive]]]] = {}
+    for entry in catalogue.all_folders(db):
+        here = archives.pop((entry.location, entry.folder), [])
+        groups.setdefault((entry.tier, entry.backup), []).append((entry, here))
+    found = [_backup(copies) for copies in groups.values()]
+    found += _loose(archives)
+    kept = [one for one in found if any(copy.state != "gone" for copy in one.locations.values())]
+    return sorted(kept, key=lambda one: (one.started or 0.0, one.id), reverse=True)
+
+
+def _loose(archives: Mapping[tuple[str, str], list[Archive]]) -> list[Backup]:
+    """Archives that no manifest describes: each is a backup of its own, named by its file."""
+    groups: dict[tuple[str, str], list[tuple[Folder, list[Archive]]]] = {}
+    for (location, folder), here in archives.items():
+        tier = folder.rpartition("/")[2]
+        for one in here:
+            entry = Folder(location, folder, tier, one.key.name, "foreign", started=one.signature.mtime_ns / 1e9)
+            groups.setdefault((folder, one.key.name), []).append((entry, [one]))
+    return [_backup(copies) for copies in groups.values()]
+
+
+def _backup(copies: list[tuple[Folder, list[Archive]]]) -> Backup:
+    locations = {entry.location: _copy(entry, here) for entry, here in copies}
+    order = sorted(copies, key=lambda one: _BEST.get(locations[one[0].location].state, 9))
+    best, archives = order[0]
+    read = catalogue.manifest(best)
+    entries = {one.file: one for one in read.collections} if read else {}
+    shown = [one for one in archives if not read or one.key.name in entries]
+    return Backup(
+        best.backup,
+        best.tier,
+        best.engine,
+        best.started,
+        best.ended,
+        locations[best.location].state,
+        locations,
+        [_collection(one, entries.get(one.key.name)) for one in shown],
+        [{"name": one.name, "why": one.why} for one in read.failed] if read else [],
+    )
+
+
+def _copy(entry: Folder, archives: list[Archive]) -> Copy:
+    checked = [one.checked for one in archives if one.checked is not None]
+    if archives and all(one.vanished is not None for one in archives):
+        state = "gone"
+    else:
+        state = backup_state([one.state for one in archives], entry.failed)
+        if entry.problem and state == "good":
+            state = "unknown"
+    level = INTACT if archives and all(one.level == INTACT for one in archives) else ARRIVED
+    return Copy(entry.folder, level, state, min(checked, default=None))
+
+
+def _collection(one: Archive, entry: CollectionEntry | None) -> Collection:
+    state = "good" if one.state is State.GOOD else "bad" if one.state in BAD else "unknown"
+    return Collection(
+        entry.name if entry else one.key.name,
+        one.key.name,
+        one.signature.size,
+        entry.raw_size if entry else None,
+        one.reading.sha256 if one.reading else entry.sha256 if entry else "",
+        entry.points_after if entry else None,
+        one.level,
+        state,
+        one.why,
+    )
+
+
+def resolve(known: list[Backup], wanted: str, roots: Mapping[str, str]) -> Backup | None:
+    """The backup somebody means by an id, a path, latest, latest-good, oldest or last-failed; None if there is none."""
+    words = {
+        "latest": known,
+        "latest-good": [one for one in known if one.state == "good"],
+        "oldest": known[::-1],
+        "last-failed": [one for one in known if one.state in {"bad", "incomplete"}],
+    }
+    if wanted in words:
+        return next(iter(words[wanted]), None)
+    for one in known:
+        paths = {
+            f"{roots[name]}/{copy.path}".rstrip("/") + ("" if one.engine != "foreign" else f"/{one.id}")
+            for name, copy in one.locations.items()
+            if name in roots
+        }
+        if wanted == one.id or wanted.rstrip("/") in paths:
+            return one
+    return None
+
+
+class TierStatus(Struct, frozen=True):
+    """How one tier stands: its newest good backup, its next slot, and whether it is as fresh as it should be."""
+
+    last_good: float | None
+    next_run: float | None
+    expected_every_seconds: float | None
+    state: str
+    why: str
+
+
+def tiers(
+    db: sqlite3.Connection,
+    known: list[Backup],
+    crons: Mapping[str, str],
+    zone: tzinfo,
+    grace: float,
+    now: float,
+) -> dict[str, TierStatus]:
+    """Whether each tier has a good backup as new as its schedule promises."""
+    words = {"ok": "ok", "late": "critical", "never": "critical", "waiting": "unknown"}
+    found = {}
+    for name, cron in crons.items():
+        good = [one.started for one in known if one.tier == name and one.state == "good" and one.started]
+        since = runs.last_slot(db, f"backup:{name}")
+        fresh = timetable.freshness(cron, max(good, default=None), since or now, now, zone, grace)
+        found[name] = TierStatus(
+            max(good, default=None),
+            timetable.next_slot(cron, now, zone),
+            timetable.expected_every(cron, now, zone),
+            words[fresh.state],
+            fresh.why,
+        )
+    return found
+
+
+def findings(db: sqlite3.Connection, now: float) -> list[dict[str, Any]]:
+    """Everything that is not as it should be: open incidents, worst first, and the agent's own silence."""
+    found = [
+        {
+            "rule": one.rule,
+            "subject": one.subject,
+            "level": one.level.word,
+            "why": one.why,
+            "since": one.opened or one.since,
+            "hint": one.hint,
+        }
+        for one in incidents.active(db)
+    ]
+    pulse = runs.pulses(db).get("agent")
+    if pulse is None or now - pulse.at > AGENT_SILENT:
+        found.insert(
+            0,
+            {
+                "rule": "agent_silent",
+                "subject": "agent",
+                "level": "unknown",
+                "why": "the agent has never run here" if pulse is None else "the agent does not run",
+                "since": pulse.at if pulse else now,
+                "hint": "Nothing is watched while it is down. Start it: `systemctl start snapward`.",
+            },
+        )
+    return found
+
+
+def state(levels: Iterable[str]) -> str:
+    """ok, warning, critical or unknown: the worst of many, where critical is worse than not knowing."""
+    order = ("ok", Level.WARNING.word, "unknown", Level.CRITICAL.word)
+    return max(levels, key=order.index, default="ok")

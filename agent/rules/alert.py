@@ -1,0 +1,218 @@
+"""What an alert message says: the changes of each incident merged, worst first, in words that can do no harm."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from datetime import datetime, tzinfo
+from typing import Protocol
+
+from msgspec import Struct
+
+from agent.rules.finding import Level
+from agent.rules.incident import Change, Incident
+from agent.rules.words import count, moment, span
+
+TITLE = 200  # the least of what mail, Slack and their like show of a title
+LABELS = {
+    "archive_bad": "archive damaged",
+    "archives_vanished": "archives vanished",
+    "checksum_missing": "archives without a checksum",
+    "checksums_unreadable": "checksum file cannot be read",
+    "clock_jumped": "the clock jumped",
+    "folder_unreadable": "folder cannot be read",
+    "location_hung": "location does not answer",
+    "location_unavailable": "location is not there",
+    "location_unwritable": "location takes no data",
+    "message_dropped": "a message was given up",
+    "not_an_archive": "named like an archive, but none",
+    "render_failed": "a template fails",
+    "storage_inodes": "inodes are running out",
+    "storage_space": "storage is filling up",
+    "target_failing": "messages do not get through",
+}
+_DAMAGE = {
+    "truncated": "archive truncated",
+    "undersized": "archive too small",
+    "unreadable": "archive cannot be read",
+    "vanished": "archive vanished",
+}
+_BACKUP_ID = re.compile(r"\d{8}T\d{6}Z")
+_COMMAND_WIDTH = 72
+
+
+class News(Protocol):
+    """One change of one incident, as it was when it happened: a row of the outbox."""
+
+    @property
+    def incident(self) -> Incident:
+        """What it is about, as it is by now."""
+
+    @property
+    def change(self) -> Change:
+        """What happened."""
+
+    @property
+    def at(self) -> float:
+        """When it happened, epoch seconds."""
+
+    @property
+    def level(self) -> Level:
+        """How bad it was then."""
+
+    @property
+    def why(self) -> str:
+        """What was found then."""
+
+
+class Item(Struct, frozen=True):
+    """One incident as a message tells it. `word` is its pill: CRITICAL, WARNING or RESOLVED."""
+
+    word: str
+    level: Level
+    label: str
+    subject: str
+    why: str
+    story: str
+    hint: str = ""
+    command: str = ""
+
+
+class Alert(Struct, frozen=True):
+    """All that one message says: `title` is one line, `lead` one sentence; `level` is OK when all is over."""
+
+    title: str
+    lead: str
+    level: Level
+    items: tuple[Item, ...] = ()
+
+
+def tell(news: Sequence[News], host: str, zone: tzinfo) -> Alert:
+    """Merge what happened, oldest first in `news`, into one alert; open incidents come first, worst first."""
+    host = inert(plain(host, 80))
+    merged: dict[tuple[str, str, float], list[News]] = {}
+    for one in news:
+        merged.setdefault((one.incident.rule, one.incident.subject, one.incident.since), []).append(one)
+    told = sorted((_item(steps, zone) for steps in merged.values()), key=lambda item: (item.level == 0, -item.level))
+    still = [item for item in told if item.level]
+    over = len(told) - len(still)
+    level = max((item.level for item in told), default=Level.OK)
+    if not told:
+        return Alert(f"[OK] {host}: nothing new", "Nothing has changed.", Level.OK)
+    if len(told) == 1:
+        only = told[0]
+        again = "still open: " if only.story.startswith("still open") else ""
+        title = _titled(f"[{only.word}] {host}: {again}{only.label}: ", only.subject)
+    elif still:
+        also = f", {over} resolved" if over else ""
+        title = clipped(f"[{level.name}] {host}: {count(len(still), 'problem')}{also}", TITLE)
+    else:
+        title = clipped(f"[RESOLVED] {host}: {count(over, 'problem')} over", TITLE)
+    return Alert(title, _lead(len(still), over, host), level, tuple(told))
+
+
+def test(host: str, target: str) -> Alert:
+    """The message of `snapward alert test`."""
+    host, target = inert(plain(host, 80)), inert(plain(target, 80))
+    lead = f"This is a test. You are reading it, so alerts from {host} reach {target}. Nothing is wrong."
+    return Alert(clipped(f"[TEST] {host}: messages get through", TITLE), lead, Level.OK)
+
+
+def label(rule: str, why: str = "") -> str:
+    """What kind of trouble a rule finds, in a few words."""
+    if rule == "archive_bad":
+        return _DAMAGE.get(why.partition(":")[0], LABELS[rule])
+    return LABELS.get(rule) or plain(rule).replace("_", " ")
+
+
+def command(rule: str, subject: str) -> str:
+    """The command that shows more about an incident. It changes nothing and is safe to paste."""
+    if rule == "archive_bad":
+        *_, folder, name = ["", *subject.partition(":")[2].rsplit("/", 2)]
+        line = f"snapward verify {shlex.quote(folder if _BACKUP_ID.fullmatch(folder) else name)}"
+        # A name that was not written by us may start like an option or span lines: the list shows it anyway.
+        if len(line) <= _COMMAND_WIDTH and line.isprintable() and not name.startswith("-"):
+            return line
+    if rule == "target_failing":
+        return "snapward alert test"
+    if rule.startswith("storage_"):
+        return "snapward expire"
+    if rule.startswith(("location_", "folder_", "engine_", "server_")):
+        return "snapward check"
+    return "snapward list" if rule.startswith(("archive", "checksum", "not_an_archive")) else "snapward status"
+
+
+def plain(text: str, limit: int = 400) -> str:
+    """Text in one line: what cannot be printed (control, direction and surrogate characters) becomes a space."""
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    return clipped(text, limit)
+
+
+def clipped(text: str, limit: int) -> str:
+    """At most `limit` characters: the middle of a longer text becomes an ellipsis, as names differ at their ends."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return f"{text[: limit - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def inert(text: str) -> str:
+    """Text in which no chat finds a mention, a link or a mark-up: look-alikes stand in for their characters."""
+    return text.translate(_INERT).replace("://", ": //")
+
+
+_INERT = str.maketrans({"<": "‹", ">": "›", "@": "＠", "`": "ˋ", "*": "∗", "|": "¦", "[": "［", "]": "］"})  # noqa: RUF001 - look-alikes are the point
+
+
+def _titled(head: str, subject: str) -> str:
+    room = max(TITLE - len(head), 20)
+    return clipped(head + clipped(inert(plain(subject)), room), TITLE)
+
+
+def _item(steps: Sequence[News], zone: tzinfo) -> Item:
+    last = steps[-1]
+    incident = last.incident
+    over = last.change is Change.RESOLVED
+    bad = [step for step in steps if step.change is not Change.RESOLVED]
+    why = bad[-1].why if bad else ""
+    what = label(incident.rule, why or incident.why)
+    if over:
+        why = " → ".join(dict.fromkeys(plain(text) for text in (why, last.why) if text))
+        return Item("RESOLVED", Level.OK, what, plain(incident.subject), why, _story(steps, zone))
+    return Item(
+        last.level.name,
+        last.level,
+        what,
+        plain(incident.subject),
+        plain(why),
+        _story(steps, zone),
+        plain(incident.hint),
+        command(incident.rule, incident.subject),
+    )
+
+
+def _story(steps: Sequence[News], zone: tzinfo) -> str:
+    """When it began and how it went on: opened 02:00, resolved 02:14, lasted 14 min."""
+    last = steps[-1]
+    since = last.incident.since
+    if last.change is Change.RESOLVED:
+        lasted = span(last.at - since)
+        return f"opened {moment(since, zone)}, resolved {_later(last.at, since, zone)}, lasted {lasted}"
+    if last.change is Change.REPEATED:
+        return f"still open after {span(last.at - since)}, since {moment(since, zone)}"
+    worse = [step for step in steps if step.change is Change.WORSE]
+    also = f", worse since {_later(worse[-1].at, since, zone)}" if worse else ""
+    return f"since {moment(since, zone)}{also}"
+
+
+def _later(at: float, before: float, zone: tzinfo) -> str:
+    """A moment, without its day where that is the day of an earlier one."""
+    then, now = datetime.fromtimestamp(before, zone), datetime.fromtimestamp(at, zone)
+    return f"{now:%H:%M:%S}" if then.date() == now.date() else moment(at, zone)
+
+
+def _lead(still: int, over: int, host: str) -> str:
+    if not still:
+        return f"{'The problem' if over == 1 else f'{over} problems'} on {host} {'is' if over == 1 else 'are'} over."
+    ended = f" {count(over, 'problem')} {'is' if over == 1 else 'are'} over." if over else ""
+    return f"{count(still, 'problem')} on {host} {'needs' if still == 1 else 'need'} attention.{ended}"

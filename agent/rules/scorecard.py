@@ -1,0 +1,257 @@
+"""Score every collection: what of it lies where, what of that is proved, and how it changed since last week.
+
+A collection is known by the name in the manifests, in all locations together. An archive that no manifest
+speaks of is known by its file's name without dates and endings.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from agent.rules.alert import plain
+from agent.rules.archive import BAD, State
+from agent.rules.facts import Archive, Facts, Folder, Run
+from agent.rules.manifest import CollectionEntry
+from agent.rules.report import LEVELS, Absent, Changed, Score, Scores, TierScore
+from agent.rules.words import count, printable
+
+UNPLANNED = frozenset({"manual", "pre-restore"})  # tiers that need not hold every collection
+DAY = 86400.0
+_ENDINGS = re.compile(r"\.(gz|tgz|zst|tar|snapshot)$")
+_DATES = re.compile(r"^\d[\d\-_.:TZ]{6,}[\-_.]|[\-_.]?\d[\d\-_.:TZ]{6,}$")
+
+
+class Copy(Struct, frozen=True):
+    """One archive as one collection's copy of one backup. `backup` is the same in every location."""
+
+    collection: str
+    backup: str
+    tier: str
+    taken: float
+    archive: Archive
+    entry: CollectionEntry | None
+
+    @property
+    def good(self) -> bool:
+        """Whether it is here and proved."""
+        return self.archive.vanished is None and self.archive.state is State.GOOD
+
+
+def stem(name: str) -> str:
+    """What an archive without a manifest is called: its file's name without endings, dates and numbers."""
+    while ended := _ENDINGS.search(name):
+        name = name[: ended.start()]
+    return _DATES.sub("", name).strip("-_. ") or name
+
+
+def copies(facts: Facts) -> list[Copy]:
+    """Every archive as a copy of a collection; other files of a backup, such as its configuration, are left out."""
+    described = {(one.location, one.folder): one for one in facts.folders}
+    entries = {
+        (one.location, one.folder, printable(entry.file)): entry
+        for one in facts.folders
+        for entry in one.manifest.collections
+    }
+    others = {
+        (one.location, one.folder, printable(entry.file)) for one in facts.folders for entry in one.manifest.files
+    }
+    found = []
+    for one in facts.archives:
+        key = (one.location, one.folder, one.name)
+        if key in others:
+            continue
+        folder, entry = described.get(key[:2]), entries.get(key)
+        if folder and entry:
+            taken = folder.started or one.arrived
+            found.append(Copy(plain(entry.name), folder.backup, folder.tier, taken, one, entry))
+        else:
+            taken, tier = min(one.written, one.arrived), tier_of(one.folder, facts.tiers)
+            found.append(Copy(plain(stem(one.name)), f"{one.folder}/{one.name}", tier, taken, one, None))
+    return found
+
+
+def tier_of(folder: str, tiers: Sequence[str]) -> str:
+    """The tier of a folder without a manifest: the tier its path names, or else the folder's own name."""
+    parts = folder.split("/")
+    return next((part for part in parts if part in tiers), parts[-1])
+
+
+def score(facts: Facts, found: Sequence[Copy]) -> Scores:
+    """Score every collection there is, worst first; those that are gone or were never backed up are named."""
+    by_name: dict[str, list[Copy]] = defaultdict(list)
+    for copy in found:
+        by_name[copy.collection].append(copy)
+    newest = _newest_planned(facts.folders)
+    failed = {plain(one.name): plain(one.why) for one in newest.manifest.failed} if newest else {}
+    current = {plain(one.name) for one in newest.manifest.collections} if newest else set()
+    before = [one for one in facts.folders if (one.started or 0) < facts.week.start and one.tier not in UNPLANNED]
+    last_before = max((one.started or 0 for one in before), default=None)
+    rows, gone = [], []
+    for name, its in by_name.items():
+        here = [copy for copy in its if copy.archive.vanished is None]
+        described = any(copy.entry for copy in its)
+        if described and newest and name not in current and name not in failed:
+            seen = max(copy.taken for copy in its)
+            if last_before is None or seen >= last_before:
+                kept = f"{count(len(here), 'archive')} of it {'is' if len(here) == 1 else 'are'} kept"
+                gone.append(Absent(name, f"not in the newest backup; {kept}", seen))
+        elif here:
+            rows.append(_row(name, its, failed.get(name, ""), facts))
+    never = [
+        Absent(name, why)
+        for name, why in failed.items()
+        if not any(copy.archive.vanished is None for copy in by_name.get(name, []))
+    ]
+    order = ("bad", "incomplete", "unknown", "good")
+    first = min((copy.taken for copy in found), default=facts.week.start)
+    return Scores(
+        tuple(sorted(rows, key=lambda row: (order.index(row.state), row.name))),
+        tuple(sorted(never, key=lambda one: one.name)),
+        tuple(sorted(gone, key=lambda one: one.name)),
+        tuple(sorted(_new(by_name, {row.name for row in rows}, facts.week.start))) if first < facts.week.start else (),
+        max((copy.taken for copy in found if copy.good), default=None),
+    )
+
+
+def changes(facts: Facts, scores: Scores) -> tuple[Changed, ...]:
+    """What is not as it was before: versions, collections that came or went, their configuration, their indexes."""
+    week = facts.week
+    backups = sorted({one.backup: one for one in facts.folders}.values(), key=lambda one: one.started or 0)
+    gone = "was in a backup for the last time"
+    found = [Changed(one.last_seen or week.start, f"collection {one.name} {gone}") for one in scores.gone]
+    last: dict[str, str] = {}
+    known: dict[str, CollectionEntry] = {}
+    for one in backups:
+        at, manifest = one.started or 0.0, one.manifest
+        told = []
+        for part, values in (("engine", manifest.engine), ("snapward", manifest.agent)):
+            version = plain(str(values.get("version", "")))
+            name = plain(str(values.get("kind", part))) if part == "engine" else part
+            if version and last.get(name, version) != version:
+                told.append(f"{name} {last[name]} → {version}")
+            last[name] = version or last.get(name, "")
+        for entry in manifest.collections:
+            if entry.name in known:
+                told += _altered(known[entry.name], entry)
+            elif plain(entry.name) in scores.new:
+                told.append(f"collection {plain(entry.name)} is new")
+            known[entry.name] = entry
+        if week.start <= at < week.end + DAY:
+            found += [Changed(at, f"{what} (seen in {plain(one.backup)})") for what in told]
+    return tuple(sorted(found, key=lambda one: one.at))
+
+
+def _altered(before: CollectionEntry, after: CollectionEntry) -> list[str]:
+    name = plain(after.name)
+    told = []
+    keys = sorted(key for key in {*before.config, *after.config} if before.config.get(key) != after.config.get(key))
+    if before.config and after.config and keys:
+        told.append(f"configuration of {name} changed: {plain(', '.join(keys))}")
+    plus = sorted(set(after.payload_schema) - set(before.payload_schema))
+    minus = sorted(set(before.payload_schema) - set(after.payload_schema))
+    if plus or minus:
+        marks = [*(f"+{one}" for one in plus), *(f"-{one}" for one in minus)]
+        told.append(f"payload indexes of {name} changed: {plain(', '.join(marks))}")
+    return told
+
+
+def _newest_planned(folders: Iterable[Folder]) -> Folder | None:
+    every = sorted(folders, key=lambda one: one.started or 0)
+    return next((one for one in reversed(every) if one.tier not in UNPLANNED), every[-1] if every else None)
+
+
+def _new(by_name: Mapping[str, list[Copy]], names: set[str], start: float) -> list[str]:
+    return [name for name in names if min(copy.taken for copy in by_name[name]) >= start]
+
+
+def _row(name: str, its: list[Copy], failure: str, facts: Facts) -> Score:
+    week = facts.week
+    here = [copy for copy in its if copy.archive.vanished is None]
+    newest = max(here, key=lambda copy: copy.taken)
+    last = [copy for copy in here if copy.backup == newest.backup]
+    older = [copy for copy in here if copy.taken < min(week.start, newest.taken)]
+    before = max(older, key=lambda copy: copy.taken) if older else None
+    points, old = _points(newest), _points(before) if before else None
+    state, why = _state(last, its, failure)
+    present = {copy.archive.location: copy.archive for copy in last}
+    # A run that failed as a whole lacks every collection that was known by then.
+    known = min((copy.taken for copy in its if copy.entry), default=facts.now)
+    lost = [run for run in facts.runs if is_backup(run) and run.started >= known]
+    taken = {copy.backup for copy in its if week.start <= copy.taken < week.end and copy.archive.state not in BAD}
+    return Score(
+        name=name,
+        state=state,
+        level=min((copy.archive.level for copy in last), key=rank),
+        why=plain(why),
+        newest=newest.taken,
+        last_good=max((copy.taken for copy in here if copy.good), default=None),
+        tiers=_tiers(here, facts.tiers),
+        locations={
+            one: str(present[one].state) if one in present else "missing"
+            for one in sorted({copy.archive.location for copy in its} | set(present))
+        },
+        points=points,
+        points_delta=points - old if points is not None and old is not None else None,
+        size=newest.archive.size,
+        size_delta=newest.archive.size - before.archive.size if before else None,
+        runs_ok=len(taken),
+        runs_failed=_failures(name, facts) + sum(1 for run in lost if run.outcome in {"failed", "interrupted"}),
+        runs_missed=sum(1 for run in lost if run.outcome == "missed"),
+    )
+
+
+def _state(last: list[Copy], its: list[Copy], failure: str) -> tuple[str, str]:
+    """Judge a collection by its newest backup: one bad copy makes it bad, a missing one incomplete."""
+    for copy in last:
+        if copy.archive.state in BAD:
+            return "bad", f"{copy.archive.location}: {copy.archive.state}: {copy.archive.why}"
+    if failure:
+        return "incomplete", f"missing from the newest backup: {failure}"
+    absent = {copy.archive.location for copy in its} - {copy.archive.location for copy in last}
+    if absent:
+        return "incomplete", f"the newest backup is not in {' and '.join(sorted(absent))}"
+    unproved = [copy.archive for copy in last if copy.archive.state is not State.GOOD]
+    return ("unknown", unproved[0].why) if unproved else ("good", last[0].archive.why)
+
+
+def _tiers(here: list[Copy], tiers: Sequence[str]) -> tuple[TierScore, ...]:
+    names = [*tiers, *sorted({copy.tier for copy in here} - set(tiers))]
+    out = []
+    for tier in names:
+        its = [copy for copy in here if copy.tier == tier]
+        good = [copy for copy in its if copy.good]
+        if its or tier in tiers:
+            number, proved = len({copy.backup for copy in its}), len({copy.backup for copy in good})
+            out.append(TierScore(plain(tier), number, proved, max((copy.taken for copy in good), default=None)))
+    return tuple(out)
+
+
+def _points(copy: Copy) -> int | None:
+    if copy.entry is None:
+        return None
+    return copy.entry.points_after if copy.entry.points_after is not None else copy.entry.points_before
+
+
+def rank(level: str) -> int:
+    """How much a level proves: 0 is arrived."""
+    return LEVELS.index(level) if level in LEVELS else 0
+
+
+def is_backup(run: Run) -> bool:
+    """Whether a run is one of a backup: its job is called backup, with or without the tier behind it."""
+    return re.match(r"backup\b", run.job) is not None
+
+
+def _failures(name: str, facts: Facts) -> int:
+    """Backups of the week whose manifest says that it lacks a collection."""
+    week = facts.week
+    return len(
+        {
+            one.backup
+            for one in facts.folders
+            if week.start <= (one.started or 0) < week.end
+            and any(plain(bad.name) == name for bad in one.manifest.failed)
+        }
+    )

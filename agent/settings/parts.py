@@ -1,0 +1,69 @@
+"""What the jobs need, cut out of the settings: a job never sees more of the configuration than its own part."""
+
+import grp
+import pwd
+
+from agent.adapters.shelf.write import Permissions
+from agent.errors import BadConfig
+from agent.jobs.backup.take import Order
+from agent.jobs.intake.survey import Place
+from agent.jobs.intake.verdicts import Telling
+from agent.rules.finding import Level
+from agent.rules.incident import Policy
+from agent.rules.storage import Limits
+from agent.settings.shape import Settings
+from agent.settings.units import Span
+
+
+def places(settings: Settings) -> dict[str, Place]:
+    """The locations by name."""
+    return {name: Place(name, one.path, one.mount) for name, one in settings.locations.items()}
+
+
+def telling(settings: Settings) -> Telling:
+    """Who is told of what, and when."""
+    alerts = settings.alerts
+    policy = Policy(alerts.for_, alerts.group_wait, alerts.repeat_interval, alerts.send_resolved)
+    severities = {name: Level[one.severity.upper()] for name, one in settings.notify.targets.items()}
+    return Telling(policy, severities)
+
+
+def keeps(settings: Settings) -> dict[str, float]:
+    """How long each tier keeps its backups, in seconds; a tier that keeps a number of them is not in it."""
+    return {name: one.keep.seconds() for name, one in settings.tiers.items() if isinstance(one.keep, Span)}
+
+
+def limits(settings: Settings) -> Limits:
+    """When a filling disk is trouble."""
+    return Limits(settings.storage.warn, settings.storage.critical, settings.storage.clear)
+
+
+def permissions(settings: Settings) -> Permissions:
+    """Modes and owner of what is written.
+
+    Raises:
+        BadConfig: there is no such user or group on this machine.
+    """
+    wanted = settings.permissions
+    try:
+        owner = pwd.getpwnam(wanted.owner).pw_uid if wanted.owner else None
+        group = grp.getgrnam(wanted.group).gr_gid if wanted.group else None
+    except KeyError as error:
+        raise BadConfig(f"permissions: {error.args[0]}", "Create it, or mend the configuration.") from error
+    return Permissions(wanted.files, wanted.folders, owner, group)
+
+
+def order(settings: Settings, tier: str, only: tuple[str, ...] = ()) -> Order:
+    """What a backup of one tier is to hold; `only` are patterns that narrow the collections down."""
+    engine = settings.engine
+    return Order(
+        tier=tier,
+        locations={name: (one.path, one.mount) for name, one in settings.locations.items()},
+        include=only or engine.collections.include,
+        exclude=engine.collections.exclude,
+        config_files=engine.config_files,
+        level=settings.compression.level,
+        parallel=settings.parallel,
+        permissions=permissions(settings),
+        deadline=engine.deadline,
+    )
