@@ -27,7 +27,7 @@ from msgspec import Struct
 from agent.rules.delivery import NO_ANSWER
 from agent.rules.finding import Level
 from agent.rules.message import Message
-from agent.rules.words import printable, span
+from agent.rules.words import span
 
 if TYPE_CHECKING:
     from apprise import AppriseAsset, NotifyBase
@@ -108,7 +108,7 @@ def _send(url: str, message: Message) -> Sent:
                 attach=[path for path in message.attachments if mail and os.path.isfile(path)] or None,
             )
         except Exception as error:  # noqa: BLE001 - whatever one of 180 plugins raises is this attempt's failure
-            return Sent(False, _told([_cause(error)], url))
+            return Sent(False, _told([_cause(error) or _named(error)], url))
     if result:
         return Sent(ok=True)
     return Sent(False, _told(ear.reasons(), url) or f"apprise gave no reason ({result.status.name})")
@@ -161,10 +161,10 @@ class _Ear:
     def hear(self, record: logging.LogRecord) -> None:
         """Keep what explains a failure; everything else, tokens and payloads among it, is not even formatted."""
         error = sys.exc_info()[1]
-        if error is not None:
-            self.causes.append(_cause(error))
+        if cause := _cause(error):
+            self.causes.append(cause)
         elif record.levelno in (logging.WARNING, logging.ERROR):
-            self.said.append(record.getMessage().rstrip(". "))
+            self.said.append(record.getMessage().rstrip(". ") + (f" ({_named(error)})" if error else ""))
         elif str(record.msg).startswith("Response Details:"):
             self.answer = re.sub(r"""^b?(['"])(.*)\1$""", r"\2", record.getMessage().partition(":")[2].strip())
 
@@ -200,9 +200,14 @@ def _withhold(record: logging.LogRecord) -> bool:
     return False
 
 
-def _cause(error: BaseException) -> str:
-    """The reason behind an exception in few words; the text of a web client's own exceptions would be the URL."""
-    chain = [error]
+def _cause(error: BaseException | None) -> str:
+    """Why talking to a server failed, in few words; "" if this is about something else.
+
+    It lies deep: what the web client itself says is little more than the URL.
+    """
+    if not isinstance(error, OSError):
+        return ""
+    chain: list[BaseException] = [error]
     while (deeper := _deeper(chain[-1])) is not None and deeper not in chain:
         chain.append(deeper)
     for one in chain:
@@ -218,7 +223,11 @@ def _cause(error: BaseException) -> str:
                 return f"{NO_ANSWER} in time"
             case OSError() if one.strerror:
                 return one.strerror
-    return f"{type(chain[-1]).__name__}: {chain[-1]}"
+    return _named(chain[-1])
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _deeper(error: BaseException) -> BaseException | None:
@@ -235,7 +244,8 @@ def _told(reasons: list[str], url: str) -> str:
     text = "; ".join(dict.fromkeys(reasons))
     for secret in _secrets(url):
         text = text.replace(secret, "***")
-    return printable(" ".join(text.split()))[:_LONGEST_ERROR]
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(shown.split())[:_LONGEST_ERROR]
 
 
 def _secrets(url: str) -> list[str]:
@@ -249,8 +259,7 @@ def _secrets(url: str) -> list[str]:
     else:
         parts = [user, *re.split(r"[/?&=:@,;#]", rest)]
     basic = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
-    unquoted = rest.partition("@")[0].partition(":")[2] if login else ""  # a password with an @ of its own
-    told = {part for part in (url, rest, login, *parts) if len(part) > 3} | {password, unquoted}
+    told = {part for part in (url, rest, login, *parts) if len(part) > 3} | {password}
     plain = {unquote(unquote(part)) for part in told} | {unquote(part) for part in told}
     forms = {form(part) for part in plain for form in (str, quote, quote_plus, lambda part: quote(part, safe=""))}
     return sorted((told | forms | {basic}) - {""}, key=len, reverse=True)

@@ -11,7 +11,7 @@ import textwrap
 import traceback
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from datetime import date, tzinfo
+from datetime import date, datetime, tzinfo
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,6 +31,7 @@ CHAT = 900  # characters; Teams takes 1,000 in all
 WIDTH = 80
 SHOWN = 40  # rows of one table: mail programs cut a page at about 100 KB
 _MOST_IN_CHAT = 12
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class Notice(Protocol):
@@ -58,13 +59,20 @@ def alert_message(
 ) -> Message:
     """Put what happened into the words of one message; templates in `folder` replace the shipped ones."""
     told = alert.test(host, notice.target) if notice.kind == "test" else alert.tell(news, host, zone)
-    values = {"alert": told, "host": plain(host), "at": notice.created, "fallback": notice.fallback_of is not None}
+    values = {
+        "alert": told,
+        "host": plain(host),
+        "at": notice.created,
+        "zone": datetime.fromtimestamp(notice.created, zone).tzname() or "UTC",
+        "fallback": notice.fallback_of is not None,
+    }
     text, why_text = _rendered("alert.txt.j2", values, zone, folder)
+    text = _tidy(text)
     page, why_html = _rendered("alert.html.j2", values, zone, folder)
     chat, why_chat = _chat(values, told, zone, folder)
     note = "\n".join(why for why in (why_text, why_html, why_chat) if why)
     if note:
-        text = f"{text.rstrip()}\n\n{textwrap.fill(note, WIDTH)}\n"
+        text = f"{text}\n{textwrap.fill(note, WIDTH)}\n"
         chat = f"{clipped(chat, CHAT - 302)}\n\n{clipped(inert(note), 300)}"
         page = _with_note(page, note)
     return Message(title=told.title, text=text, chat=clipped(chat, CHAT), html=page, level=told.level)
@@ -76,39 +84,56 @@ def report_pages(report: Report, zone: tzinfo, folder: str | None = None) -> tup
     values = {"report": report, "days": days, "bounds": bounds, "shown": SHOWN}
     page, why_html = _rendered("report.html.j2", values, zone, folder)
     text, why_text = _rendered("report.txt.j2", values, zone, folder)
+    text = _tidy(text)
     note = "\n".join(why for why in (why_html, why_text) if why)
     if note:
-        page, text = _with_note(page, note), f"{text.rstrip()}\n\n{textwrap.fill(note, WIDTH)}\n"
+        page, text = _with_note(page, note), f"{text}\n{textwrap.fill(note, WIDTH)}\n"
     return page, text
 
 
 def restore_notes(manifest: Manifest) -> str:
     """RESTORE.md of a backup: the exact commands that restore it with curl, gunzip and sha256sum alone."""
-    steps = [_step(number, entry) for number, entry in enumerate(manifest.collections, 1)]
-    environment = _environment(None, None)
-    return environment.get_template("RESTORE.md.j2").render(manifest=manifest, steps=steps)
+    kind, version = (plain(str(manifest.engine.get(key, ""))) for key in ("kind", "version"))
+    values = {
+        "id": inert(plain(manifest.id)),
+        "tier": inert(plain(manifest.tier)),
+        "host": inert(plain(manifest.host)),
+        "started": inert(plain(manifest.started)),
+        "engine": f"Qdrant {'Edge ' if kind == 'edge' else ''}{inert(version)}".strip(),
+        "version": "" if kind == "edge" else inert(version),
+        "embedded": kind == "edge",
+        "room": max((one.raw_size or 0 for one in manifest.collections), default=0),
+        "steps": [_step(number, one) for number, one in enumerate(manifest.collections, 1)],
+        "failed": [inert(f"{plain(one.name)}: {plain(one.why)}") for one in manifest.failed],
+        "files": [plain(one.file) for one in manifest.files],
+    }
+    return _environment(None, None).get_template("RESTORE.md.j2").render(values)
 
 
 def _step(number: int, entry: CollectionEntry) -> dict[str, Any]:
     """The words of one collection's commands, each safe to paste into a shell."""
     packed = entry.file.endswith((".gz", ".tgz"))
-    raw = f"./restore-{number}.snapshot" if packed else f"./{entry.file}"
     checksum = entry.raw_sha256 or ("" if packed else entry.sha256)
-    name = urllib.parse.quote(entry.name, safe="")
-    query = "wait=true&priority=snapshot" + (f"&checksum={checksum}" if checksum else "")
-    escaped = raw.replace("\\", "\\\\").replace('"', '\\"')  # how curl reads names in its -F
+    checksum = checksum.lower() if _SHA256.fullmatch(checksum) else ""
+    escaped = entry.file.replace("\\", "\\\\").replace('"', '\\"')  # as curl reads names in its -F
     return {
         "name": inert(plain(entry.name)),
         "file": shlex.quote(f"./{entry.file}"),
-        "raw": shlex.quote(raw),
+        "folder": f"restored-{number}",
         "packed": packed,
         "checksum": checksum,
-        "path": name,
-        "query": query,
-        "form": shlex.quote(f'snapshot=@"{escaped}"'),
-        "points": sorted({one for one in (entry.points_before, entry.points_after) if one is not None}),
-        "size": entry.raw_size,
+        "path": urllib.parse.quote(entry.name, safe="", errors="surrogateescape"),
+        "query": "wait=true&priority=snapshot" + (f"&checksum={checksum}" if checksum else ""),
+        "form": f'"snapshot=@$WORK/restore-{number}.snapshot"' if packed else shlex.quote(f'snapshot=@"./{escaped}"'),
+        "points": _points(entry),
     }
+
+
+def _points(entry: CollectionEntry) -> str:
+    counts = sorted({one for one in (entry.points_before, entry.points_after) if one is not None})
+    if len(counts) > 1:
+        return f"{counts[0]:,} to {counts[1]:,} points: it was written to meanwhile"
+    return count(counts[0], "point") if counts else ""
 
 
 def _chat(values: Mapping[str, Any], told: alert.Alert, zone: tzinfo, folder: str | None) -> tuple[str, str]:
@@ -117,9 +142,10 @@ def _chat(values: Mapping[str, Any], told: alert.Alert, zone: tzinfo, folder: st
     for shown in range(min(len(told.items), _MOST_IN_CHAT), -1, -1):
         more = len(told.items) - shown
         text, why = _rendered("alert.chat.j2", {**values, "items": told.items[:shown], "more": more}, zone, folder)
+        text = _tidy(text).strip()
         if len(text) <= CHAT:
             break
-    return text.strip(), why
+    return text, why
 
 
 def _rendered(name: str, values: Mapping[str, Any], zone: tzinfo, folder: str | None) -> tuple[str, str]:
@@ -168,6 +194,7 @@ def _environment(zone: tzinfo | None, folder: str | None, *, chat: bool = False)
         "signed": _signed,
         "clip": clipped,
         "cell": _cell,
+        "quote": shlex.quote,
         "fill": _fill,
         "ticks": lambda text: markupsafe.Markup(_ticks(text)),  # noqa: S704 - escaped there
         "weekday": lambda day: date.fromisoformat(day).strftime("%a"),
@@ -211,6 +238,11 @@ def _ticks(text: str) -> str:
     """Text as HTML, with what stands between back-ticks as code."""
     code = r'<code style="font-family:Menlo,Consolas,monospace;font-size:0.92em">\1</code>'
     return re.sub("`([^`]+)`", code, html.escape(text))
+
+
+def _tidy(text: str) -> str:
+    """Text without spaces at the ends of lines, and with one empty line where a template left several."""
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r" +$", "", text.strip(), flags=re.MULTILINE)) + "\n"
 
 
 def _with_note(page: str, note: str) -> str:

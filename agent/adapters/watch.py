@@ -43,7 +43,7 @@ class Watch:
     """
 
     def __init__(self, path: str, hint: Callable[[str | None], None]) -> None:
-        self.path = os.path.realpath(path)
+        self._path = path
         self._hint = hint
         self._observer: BaseObserver | None = None
         self._watch: ObservedWatch | None = None
@@ -52,12 +52,10 @@ class Watch:
     def start(self) -> None:
         """Begin to watch; on failure `trouble` says why, and scanning has to do."""
         self.stop()
-        self.path = os.path.realpath(self.path)
+        root = os.path.realpath(self._path)  # a link may point elsewhere by now
         observer = Observer()
         try:
-            self._watch = observer.schedule(
-                _Hints(self.path, self._hint), self.path, recursive=True, event_filter=_EVENTS
-            )
+            self._watch = observer.schedule(_Hints(root, self._hint), root, recursive=True, event_filter=_EVENTS)
             observer.start()
         except OSError as error:
             self.trouble = _limit_words(error)

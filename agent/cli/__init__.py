@@ -1,7 +1,6 @@
 """The front door: arguments become one job, and what comes of it becomes an exit code."""
 
 import importlib
-import json
 import signal
 import sys
 from collections.abc import Sequence
@@ -88,9 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _tell(error: AgentError, *, as_json: bool) -> None:
+    from agent.cli import text  # noqa: PLC0415 - only where something is told
+
     if as_json:
         told = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
-        click.echo(json.dumps({"schema_version": 1, "error": told}))
+        text.as_json({"error": told})
         return
     click.echo(f"snapward: {error.message}", err=True)
     if error.hint:

@@ -2,6 +2,7 @@
 
 import functools
 import socket
+import sqlite3
 from typing import Any
 
 import click
@@ -128,12 +129,22 @@ def deliver_(ctx: click.Context) -> int:
     settings = parts.configuration(ctx).settings
     logs.begin(settings.logs.format, verbose=ctx.obj["verbose"])
     logs.hide(secrets_of(settings))
-    with locks.held(settings.state_dir, "deliver"), parts.writer(settings) as db:
-        _deliver(db, settings, only=None)
+    with parts.writer(settings) as db:
+        deliver_now(db, settings)
     return 0
 
 
-def _deliver(db: Any, settings: Settings, *, only: int | None) -> None:
+def deliver_now(db: sqlite3.Connection, settings: Settings) -> None:
+    """Send what is due.
+
+    Raises:
+        TryLater: another process is sending.
+    """
+    with locks.held(settings.state_dir, "deliver"):
+        _deliver(db, settings, only=None)
+
+
+def _deliver(db: sqlite3.Connection, settings: Settings, *, only: int | None) -> None:
     told = telling(settings)
     targets = {
         name: Target(one.url.reveal(), Level[one.severity.upper()], one.fallback)

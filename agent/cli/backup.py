@@ -1,5 +1,6 @@
 """`snapward backup`."""
 
+import logging
 import sqlite3
 import threading
 from typing import Any
@@ -19,6 +20,8 @@ from agent.rules.words import count, size, span
 from agent.settings import Settings, secrets_of
 from agent.settings.parts import order, telling
 from agent.settings.shape import OWN_TIERS
+
+log = logging.getLogger(__name__)
 
 
 @click.command("backup")
@@ -44,8 +47,8 @@ def backup_(ctx: click.Context, tier: str, only: tuple[str, ...], slot: float | 
             run = runs.begin(db, "backup", tier, slot, parts.now())
         try:
             if settings.engine.kind == "command":
-                return _command(db, run, settings, tier, stopping, json_=json_)
-            return _take(db, run, settings, tier, only, stopping, json_=json_)
+                return _command(db, run, settings, tier, stopping, json_=json_, scheduled=slot is not None)
+            return _take(db, run, settings, tier, only, stopping, json_=json_, scheduled=slot is not None)
         except AgentError as error:
             _failed(db, run, tier, error, telling(settings), stopped=stopping())
             if stopping():
@@ -62,6 +65,7 @@ def _take(
     stopping: Any,
     *,
     json_: bool,
+    scheduled: bool,
 ) -> int:
     wanted = order(settings, tier, tuple(_literal(one) for one in only))
     for folder in take.clean_leftovers(wanted.locations):
@@ -80,6 +84,8 @@ def _take(
     answer = _answer(taken)
     if json_:
         text.as_json(answer)
+    elif scheduled:
+        log.info("backup %s of %s %s: %s", taken.id, tier, taken.state, _words(taken, answer))
     else:
         _print(taken, answer)
     return {"good": 0, "degraded": 1}.get(taken.state, 2)
@@ -155,17 +161,19 @@ def _answer(taken: take.Taken) -> dict[str, Any]:
 
 
 def _print(taken: take.Taken, answer: dict[str, Any]) -> None:
-    raw, stored = answer["raw_bytes"], answer["stored_bytes"]
-    saved = f", {1 - stored / raw:.0%} saved" if raw else ""
-    text.say(
-        f"backup {text.bold(taken.id)} {text.state(taken.state)}: {count(len(answer['collections']), 'collection')},"
-        f" {size(stored)} in {span(taken.seconds)}{saved}; written to {' and '.join(taken.locations)}"
-    )
+    text.say(f"backup {text.bold(taken.id)} {text.state(taken.state)}: {_words(taken, answer)}")
     for one in taken.manifest.failed:
         text.say(f"  {text.state('critical')} {one.name}: {one.why}")
     for name, why in taken.failed_locations.items():
         text.say(f"  {text.state('warning')} location {name}: {why}")
     text.say(text.dim(f"The agent proves it as it arrives; without one: snapward verify {taken.id}"))
+
+
+def _words(taken: take.Taken, answer: dict[str, Any]) -> str:
+    raw, stored = answer["raw_bytes"], answer["stored_bytes"]
+    saved = f", {1 - stored / raw:.0%} saved" if raw else ""
+    number = count(len(answer["collections"]), "collection")
+    return f"{number}, {size(stored)} in {span(taken.seconds)}{saved}; written to {' and '.join(taken.locations)}"
 
 
 class _Shown:
@@ -194,7 +202,9 @@ class _Shown:
             self._line.end()
 
 
-def _command(db: sqlite3.Connection, run: int, settings: Settings, tier: str, stopping: Any, *, json_: bool) -> int:
+def _command(
+    db: sqlite3.Connection, run: int, settings: Settings, tier: str, stopping: Any, *, json_: bool, scheduled: bool
+) -> int:
     chosen = settings.engine
     done = command.trigger(
         chosen.argv,
@@ -218,6 +228,8 @@ def _command(db: sqlite3.Connection, run: int, settings: Settings, tier: str, st
         incidents.observe(db, findings, parts.now(), told.policy, told.severities)
     if json_:
         text.as_json({"id": None, "tier": tier, "state": "good" if done.ok else "bad", "why": done.why, **figures})
+    elif scheduled:
+        log.log(logging.INFO if done.ok else logging.ERROR, "backup of %s: %s", tier, done.why)
     else:
         text.say(f"{text.state('ok' if done.ok else 'critical')} {done.why}, after {span(done.seconds)}")
         for name, number in done.arrived.items():

@@ -24,7 +24,7 @@ class Arrivals:
     def __init__(
         self, places: Mapping[str, Place], settle: float, known: Callable[[Key], tuple[Signature | None, str]]
     ) -> None:
-        self._roots = {name: os.path.realpath(place.path) for name, place in places.items()}
+        self._roots = {name: place.path for name, place in places.items()}
         self._settling: Settling[Key] = Settling(settle)
         self._reading: dict[Key, Signature] = {}
         self._known = known

@@ -159,11 +159,10 @@ def watch_workers(desk: Desk) -> str:
 
 def watch_rebuild(desk: Desk) -> None:
     """End the incident of a ledger that was begun anew, once every archive has been proved again."""
-    if desk.rebuilding is None or len(desk.arrivals):
+    if not desk.rebuilding or len(desk.arrivals):
         return
-    since = desk.clocks.monotonic() - (desk.clocks.wall() - desk.rebuilding)
-    if all((one.surveyed_at or 0.0) > since or one.root.trouble for one in desk.locations.values()):
-        desk.rebuilding = None
+    if all(one.at_rest() for one in desk.locations.values()):
+        desk.rebuilding = False
         number = count(sum(catalogue.present(desk.db, name) for name in desk.locations), "archive")
         work.tell(desk, [Finding("ledger_rebuilt", "ledger", Level.OK, f"{number} proved again")])
 

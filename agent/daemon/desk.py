@@ -81,7 +81,7 @@ class Desk:
         self.postponed: list[object] = []
         self.retry_at: float | None = None
         self.excused: frozenset[str] = frozenset()
-        self.rebuilding: float | None = None
+        self.rebuilding = False
 
     def known(self, key: Key) -> tuple[Signature | None, str]:
         """What the catalogue holds of a file: its signature, and the SHA-256 of content that was inflated whole."""

@@ -38,6 +38,10 @@ class Location:
         """When the next survey is to be made; None when there is nothing to look at, or one is being made."""
         return self._next if self._dirty and not self.scout.waiting else None
 
+    def at_rest(self) -> bool:
+        """Whether there is nothing left to look at."""
+        return not self._dirty and not self.scout.waiting
+
     def take(self) -> set[str] | None:
         """The folders to look at now; None for all of them."""
         dirty, self._dirty = self._dirty, set()

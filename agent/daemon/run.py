@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 
 from agent.adapters import ledger, locks, logs
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 _TRIM_EVERY = 6 * 3600.0
 
 
-def run(config: str | None, environ: Mapping[str, str], *, verbose: bool = False) -> int:
+def run(config: str, environ: Mapping[str, str], *, verbose: bool = False) -> int:
     """Guard until asked to stop; returns the exit code.
 
     Raises:
@@ -32,6 +33,8 @@ def run(config: str | None, environ: Mapping[str, str], *, verbose: bool = False
         TryLater: an agent is running already.
         CannotWrite: the state folder cannot be written.
     """
+    # Watchdog says at length that it watches a folder which came back; that is what it should do.
+    warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
     loaded = load(config)
     check_secrets(loaded)
     logs.begin(loaded.settings.logs.format, verbose=verbose)

@@ -54,7 +54,9 @@ def read_back(desk: Desk, event: ReadBack) -> None:
     now = desk.clocks.monotonic()
     judged = desk.arrivals.answered(event.outcomes, now)
     if judged:
-        told(verdicts.accept(desk.db, judged, desk.minimum_size, desk.clocks.wall(), desk.telling))
+        wall = desk.clocks.wall()
+        turns = verdicts.accept(desk.db, judged, desk.minimum_size, wall, desk.telling)
+        told(turns + losses.returned(desk.db, event.location, wall, desk.telling))
         for outcome in judged:
             log.debug("%s judged", "/".join(outcome.key))
     if len(judged) < len(event.outcomes):

@@ -3,6 +3,7 @@
 import logging
 import random
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
@@ -59,27 +60,22 @@ def deliver(
     Raises:
         CannotWrite, TryLater, Damaged: the ledger's; nothing more is sent then.
     """
-    # What is due is due at the start, so that nothing that is postponed here is claimed here again.
-    started = now()
     with writing(db):
         outbox.recover(db)
-        incidents.observe(db, _left(db, targets), started, policy, severities)
-    became = {"delivered": 0, "postponed": 0, "dropped": 0}
+        incidents.observe(db, _left(db, targets), now(), policy, severities)
+    tried: dict[int, str] = {}
     while True:
         with writing(db):
-            notice = outbox.claim(db, started, only)
+            notice = outbox.claim(db, now(), only, tried)
         if notice is None:
             break
         news, target = outbox.news(db, notice.id), targets.get(notice.target)
         sent, findings = _attempt(notice, news, target, render, send)
-        at = max(now(), started)
+        at = now()
         with writing(db):
-            state, said = _settle(db, notice, news, target, sent, at)
+            tried[notice.id], said = _settle(db, notice, news, target, sent, at)
             incidents.observe(db, [*findings, *said], at, policy, severities)
-        became[state] += 1
-        if only is not None:
-            break
-    return Tally(**became)
+    return Tally(**Counter(tried.values()))
 
 
 def _left(db: sqlite3.Connection, targets: Mapping[str, Target]) -> list[Finding]:
@@ -101,18 +97,20 @@ def _attempt(
     """Render and send one message; None when there was nothing to send or nobody to send it to."""
     if target is None:
         return None, []
-    finding = ok("render_failed", notice.kind)
+    findings = [ok("render_failed", notice.kind)]
     try:
         message = render(notice, news)
     except Exception as error:
         log.exception("message %d to %s could not be laid out", notice.id, notice.target)
-        finding = delivery.unrendered(notice.kind, f"{type(error).__name__}: {error}")
+        findings = [delivery.unrendered(notice.kind, f"{type(error).__name__}: {error}")]
         if notice.kind == "report":
-            return None, [finding]
+            return None, findings
         message = _plain(notice, news)
+    if news and all(one.incident.rule == "render_failed" for one in news):
+        findings = []  # or the news that a template works again, told by one that fails, would go on for ever
     if delivery.maybe_arrived(notice.error):
         message = replace(message, title=f"{message.title} (may be a repeat)")
-    return send(target.url, message), [finding]
+    return send(target.url, message), findings
 
 
 def _settle(

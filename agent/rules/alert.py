@@ -14,21 +14,28 @@ from agent.rules.words import count, moment, span
 
 TITLE = 200  # the least of what mail, Slack and their like show of a title
 LABELS = {
+    "agent_error": "the agent stumbled",
     "archive_bad": "archive damaged",
     "archives_vanished": "archives vanished",
+    "arrival_stalled": "archive never finished",
+    "backup_degraded": "backup not in every location",
+    "backup_missed": "backup did not run",
     "checksum_missing": "archives without a checksum",
     "checksums_unreadable": "checksum file cannot be read",
     "clock_jumped": "the clock jumped",
     "folder_unreadable": "folder cannot be read",
+    "ledger_rebuilt": "the ledger was rebuilt",
     "location_hung": "location does not answer",
     "location_unavailable": "location is not there",
     "location_unwritable": "location takes no data",
     "message_dropped": "a message was given up",
     "not_an_archive": "named like an archive, but none",
     "render_failed": "a template fails",
+    "state_dir_full": "no room for the agent's own records",
     "storage_inodes": "inodes are running out",
     "storage_space": "storage is filling up",
     "target_failing": "messages do not get through",
+    "watch_blind": "changes go unnoticed",
 }
 _DAMAGE = {
     "truncated": "archive truncated",
@@ -36,6 +43,20 @@ _DAMAGE = {
     "unreadable": "archive cannot be read",
     "vanished": "archive vanished",
 }
+_COMMANDS = {
+    "archive": "snapward list",
+    "checksum": "snapward list",
+    "folder_": "snapward check",
+    "location_": "snapward check",
+    "message_": "snapward alert list",
+    "not_an_archive": "snapward list",
+    "render_failed": "snapward check",
+    "state_dir": "snapward check",
+    "storage_": "snapward list",
+    "target_": "snapward alert test",
+    "watch_": "snapward check",
+}
+_WORD = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 _BACKUP_ID = re.compile(r"\d{8}T\d{6}Z")
 _COMMAND_WIDTH = 72
 
@@ -125,20 +146,16 @@ def label(rule: str, why: str = "") -> str:
 
 
 def command(rule: str, subject: str) -> str:
-    """The command that shows more about an incident. It changes nothing and is safe to paste."""
+    """The command to begin with when this incident is open, safe to paste into a shell."""
     if rule == "archive_bad":
         *_, folder, name = ["", *subject.partition(":")[2].rsplit("/", 2)]
         line = f"snapward verify {shlex.quote(folder if _BACKUP_ID.fullmatch(folder) else name)}"
         # A name that was not written by us may start like an option or span lines: the list shows it anyway.
         if len(line) <= _COMMAND_WIDTH and line.isprintable() and not name.startswith("-"):
             return line
-    if rule == "target_failing":
-        return "snapward alert test"
-    if rule.startswith("storage_"):
-        return "snapward expire"
-    if rule.startswith(("location_", "folder_", "engine_", "server_")):
-        return "snapward check"
-    return "snapward list" if rule.startswith(("archive", "checksum", "not_an_archive")) else "snapward status"
+    if rule.startswith("backup_") and _WORD.fullmatch(subject):
+        return f"snapward backup {subject}"
+    return next((line for start, line in _COMMANDS.items() if rule.startswith(start)), "snapward status")
 
 
 def plain(text: str, limit: int = 400) -> str:

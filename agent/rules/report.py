@@ -63,7 +63,7 @@ class Score(Struct, frozen=True):
 
 
 class Absent(Struct, frozen=True):
-    """A collection without any backup that could be restored, or one that is no longer backed up."""
+    """A collection without any archive, or one that is no longer backed up."""
 
     name: str
     why: str
@@ -71,7 +71,7 @@ class Absent(Struct, frozen=True):
 
 
 class Scores(Struct, frozen=True):
-    """Every collection: the scorecard, and those that came, went or never were backed up."""
+    """Every collection: the scorecard, and those that came, went or have no backup."""
 
     collections: tuple[Score, ...] = ()
     never: tuple[Absent, ...] = ()

@@ -6,7 +6,7 @@ speaks of is known by its file's name without dates and endings.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
@@ -41,9 +41,10 @@ class Copy(Struct, frozen=True):
 
 def stem(name: str) -> str:
     """What an archive without a manifest is called: its file's name without endings, dates and numbers."""
-    while ended := _ENDINGS.search(name):
-        name = name[: ended.start()]
-    return _DATES.sub("", name).strip("-_. ") or name
+    bare = name
+    while ended := _ENDINGS.search(bare):
+        bare = bare[: ended.start()]
+    return _DATES.sub("", bare).strip("-_. ") or bare or name
 
 
 def copies(facts: Facts) -> list[Copy]:
@@ -79,40 +80,40 @@ def tier_of(folder: str, tiers: Sequence[str]) -> str:
 
 
 def score(facts: Facts, found: Sequence[Copy]) -> Scores:
-    """Score every collection there is, worst first; those that are gone or were never backed up are named."""
+    """Score every collection there is, worst first; those that are gone or have no backup are named."""
     by_name: dict[str, list[Copy]] = defaultdict(list)
     for copy in found:
         by_name[copy.collection].append(copy)
-    newest = _newest_planned(facts.folders)
-    failed = {plain(one.name): plain(one.why) for one in newest.manifest.failed} if newest else {}
-    current = {plain(one.name) for one in newest.manifest.collections} if newest else set()
-    before = [one for one in facts.folders if (one.started or 0) < facts.week.start and one.tier not in UNPLANNED]
-    last_before = max((one.started or 0 for one in before), default=None)
+    planned = _planned(facts.folders)
+    failed = {plain(one.name): plain(one.why) for one in planned[0].manifest.failed} if planned else {}
     rows, gone = [], []
+    never = [Absent(name, why) for name, why in failed.items() if name not in by_name]
     for name, its in by_name.items():
-        here = [copy for copy in its if copy.archive.vanished is None]
-        described = any(copy.entry for copy in its)
-        if described and newest and name not in current and name not in failed:
-            seen = max(copy.taken for copy in its)
-            if last_before is None or seen >= last_before:
-                kept = f"{count(len(here), 'archive')} of it {'is' if len(here) == 1 else 'are'} kept"
-                gone.append(Absent(name, f"not in the newest backup; {kept}", seen))
-        elif here:
-            rows.append(_row(name, its, failed.get(name, ""), facts))
-    never = [
-        Absent(name, why)
-        for name, why in failed.items()
-        if not any(copy.archive.vanished is None for copy in by_name.get(name, []))
-    ]
+        lacking = _lacking(its, planned)
+        if len(lacking) >= 2 and name not in failed:
+            gone.append(_gone(name, its))
+        elif any(copy.archive.vanished is None for copy in its):
+            why = failed.get(name) or (f"{lacking[0].backup} was made without it" if lacking else "")
+            rows.append(_row(name, its, plain(why), facts))
+        elif any(copy.entry or (copy.archive.vanished or 0) >= facts.week.start for copy in its):
+            never.append(Absent(name, "all its archives have vanished", max(copy.taken for copy in its)))
+    start = facts.week.start
+    first = min((copy.taken for copy in found), default=start)
+    before = max((one.started or 0 for one in planned if (one.started or 0) < start), default=0)
     order = ("bad", "incomplete", "unknown", "good")
-    first = min((copy.taken for copy in found), default=facts.week.start)
     return Scores(
         tuple(sorted(rows, key=lambda row: (order.index(row.state), row.name))),
         tuple(sorted(never, key=lambda one: one.name)),
-        tuple(sorted(gone, key=lambda one: one.name)),
-        tuple(sorted(_new(by_name, {row.name for row in rows}, facts.week.start))) if first < facts.week.start else (),
+        tuple(sorted((one for one in gone if (one.last_seen or 0) >= before), key=lambda one: one.name)),
+        tuple(sorted(row.name for row in rows if first < start <= min(copy.taken for copy in by_name[row.name]))),
         max((copy.taken for copy in found if copy.good), default=None),
     )
+
+
+def _gone(name: str, its: Sequence[Copy]) -> Absent:
+    kept = sum(1 for copy in its if copy.archive.vanished is None)
+    why = f"not in the newest backups; {count(kept, 'archive')} of it {'is' if kept == 1 else 'are'} kept"
+    return Absent(name, why, max(copy.taken for copy in its))
 
 
 def changes(facts: Facts, scores: Scores) -> tuple[Changed, ...]:
@@ -129,9 +130,10 @@ def changes(facts: Facts, scores: Scores) -> tuple[Changed, ...]:
         for part, values in (("engine", manifest.engine), ("snapward", manifest.agent)):
             version = plain(str(values.get("version", "")))
             name = plain(str(values.get("kind", part))) if part == "engine" else part
-            if version and last.get(name, version) != version:
-                told.append(f"{name} {last[name]} → {version}")
-            last[name] = version or last.get(name, "")
+            before = last.get(name, version)
+            if version and before != version:
+                told.append(f"{name} {before} → {version}")
+            last[name] = version or before
         for entry in manifest.collections:
             if entry.name in known:
                 told += _altered(known[entry.name], entry)
@@ -157,13 +159,24 @@ def _altered(before: CollectionEntry, after: CollectionEntry) -> list[str]:
     return told
 
 
-def _newest_planned(folders: Iterable[Folder]) -> Folder | None:
-    every = sorted(folders, key=lambda one: one.started or 0)
-    return next((one for one in reversed(every) if one.tier not in UNPLANNED), every[-1] if every else None)
+def _planned(folders: Iterable[Folder]) -> list[Folder]:
+    """Each planned backup once, newest first; where there are none, every backup."""
+    every = sorted({(one.tier, one.backup): one for one in folders}.values(), key=lambda one: -(one.started or 0))
+    return [one for one in every if one.tier not in UNPLANNED] or every
 
 
-def _new(by_name: Mapping[str, list[Copy]], names: set[str], start: float) -> list[str]:
-    return [name for name in names if min(copy.taken for copy in by_name[name]) >= start]
+def _lacking(its: Sequence[Copy], planned: Sequence[Folder]) -> list[Folder]:
+    """The planned backups since the last one that has a collection.
+
+    One may have been made of other collections only, by hand; after two in a row the collection is gone.
+    """
+    ours = {copy.backup for copy in its if copy.entry}
+    lacking: list[Folder] = []
+    for one in planned:
+        if one.backup in ours:
+            return lacking
+        lacking.append(one)
+    return []
 
 
 def _row(name: str, its: list[Copy], failure: str, facts: Facts) -> Score:

@@ -171,10 +171,10 @@ def unchecked(facts: Facts, scores: Scores, places: Sequence[Storage]) -> tuple[
     here = [one for one in facts.archives if one.vanished is None]
     found = []
     if not any(one.level in {"restorable", "faithful"} for one in here):
-        why = "this version reads every archive back to its last byte, but does not rehearse a restore"
-        found.append(Unchecked("restore", f"not rehearsed: {why}"))
+        why = "not rehearsed: this version reads every archive to its last byte, but restores none of them"
+        found.append(Unchecked("restore", why))
     found += _unproved(here, facts)
-    found += [Unchecked(f"collection {one.name}", f"never backed up: {one.why}") for one in scores.never]
+    found += [Unchecked(f"collection {one.name}", f"no backup: {one.why}") for one in scores.never]
     for place in places:
         if place.unavailable:
             found.append(Unchecked(f"location {place.location}", f"not available for {span(place.unavailable)}"))

@@ -19,14 +19,14 @@ _NAME = re.compile(r"(\d{4})-W(\d{2})")
 
 
 def week_of(text: str | None, now: float, zone: tzinfo) -> Week:
-    """The week that `text` (2026-W47) names, or the last complete one; the week of `now` can be named too.
+    """The week that `text` names (2026-W47, or current for that of `now`); without it, the last complete one.
 
     Raises:
         BadUsage: `text` names no week, or one that has not begun.
     """
-    if text is None:
-        year, week, _ = (datetime.fromtimestamp(now, zone).date() - timedelta(days=7)).isocalendar()
-        return _week(date.fromisocalendar(year, week, 1), zone)
+    if text is None or text == "current":
+        day = datetime.fromtimestamp(now, zone).date() - timedelta(days=0 if text else 7)
+        return _week(day - timedelta(days=day.weekday()), zone)
     match = _NAME.fullmatch(text)
     try:
         if match is None:

@@ -5,7 +5,7 @@ import pwd
 
 from agent.adapters.shelf.write import Permissions
 from agent.errors import BadConfig
-from agent.jobs.backup.take import Order
+from agent.jobs.backup.engine import Order
 from agent.jobs.intake.survey import Place
 from agent.jobs.intake.verdicts import Telling
 from agent.rules.finding import Level

@@ -4,7 +4,9 @@ Whoever delivers holds the lock of the job `deliver`, so a row in state `sending
 to a process that died: it is sent again. A crash repeats a message and never loses one.
 """
 
+import json
 import sqlite3
+from collections.abc import Collection
 
 from agent.adapters.ledger.incidents import News, Notice, waiting_alert
 from agent.rules.delivery import INTERRUPTED, LONGEST_PLAN
@@ -31,17 +33,18 @@ def recover(db: sqlite3.Connection) -> int:
     return len(rows)
 
 
-def claim(db: sqlite3.Connection, now: float, only: int | None = None) -> Notice | None:
-    """The next message that is due, marked as being sent; None when nothing is.
+def claim(db: sqlite3.Connection, now: float, only: int | None = None, tried: Collection[int] = ()) -> Notice | None:
+    """The next message that is due and not in `tried`, marked as being sent; None when there is none.
 
     Fresh messages go first, so that a target that hangs keeps nobody else waiting. A try that is planned too far
     ahead was planned by a clock that has gone back since: it is due. `only` claims that one message, due or not.
     """
     row = db.execute(
         "UPDATE notice SET state = 'sending', attempts = attempts + 1 WHERE id = (SELECT id FROM notice"
-        " WHERE state = 'waiting' AND (id = ?2 OR (?2 IS NULL AND (next_try <= ?1 OR next_try > ?1 + ?3)))"
+        " WHERE state = 'waiting' AND id NOT IN (SELECT value FROM json_each(?4))"
+        " AND (id = ?2 OR (?2 IS NULL AND (next_try <= ?1 OR next_try > ?1 + ?3)))"
         f" ORDER BY attempts > 0, next_try, id LIMIT 1) RETURNING {_NOTICE}",
-        (now, only, LONGEST_PLAN),
+        (now, only, LONGEST_PLAN, json.dumps(list(tried))),
     ).fetchone()
     return Notice(*row) if row else None
 
@@ -95,13 +98,15 @@ def dropped(db: sqlite3.Connection, notice: int, error: str) -> None:
 
 
 def send_to_fallback(db: sqlite3.Connection, notice: Notice, fallback: str, now: float) -> None:
-    """Tell another target at once what it has not been told yet; doing it again adds only what is new."""
+    """Tell another target at once what it has not been told yet of an alert or a report.
+
+    Doing it again adds only what is new, so it is done after every failure.
+    """
     if notice.kind != "alert":
         db.execute(
             "INSERT OR IGNORE INTO notice(target, kind, body, state, created, next_try, fallback_of)"
-            " SELECT ?2, ?3, ?4, 'waiting', ?5, ?5, ?1"
-            " WHERE NOT EXISTS (SELECT 1 FROM notice WHERE fallback_of = ?1)",
-            (notice.id, fallback, notice.kind, notice.body, now),
+            " VALUES(?, ?, ?, 'waiting', ?, ?, ?)",
+            (fallback, notice.kind, notice.body, now, now, notice.id),
         )
         return
     untold = db.execute(

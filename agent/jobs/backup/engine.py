@@ -1,10 +1,12 @@
-"""What a backup asks of an engine."""
+"""What a backup is asked for, and what it asks of an engine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from msgspec import Struct
+
+from agent.adapters.shelf.write import Permissions
 
 
 class Plan(Protocol):
@@ -40,3 +42,21 @@ class Engine(Struct, frozen=True):
     version: Callable[[], str]
     collections: Callable[[], list[str]]
     open: Callable[[str], AbstractContextManager[Source]]
+
+
+# Hears how a backup gets on: collection, bytes done, bytes in all. Called from several threads.
+Progress = Callable[[str, int, int], None]
+
+
+class Order(Struct, frozen=True):
+    """What is to be backed up, where to and how. `locations` maps names to (path, expected mount)."""
+
+    tier: str
+    locations: Mapping[str, tuple[str, str | None]]
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    config_files: tuple[str, ...] = ()
+    level: int = 6
+    parallel: int = 8
+    permissions: Permissions = Permissions()
+    deadline: float = 7200.0

@@ -17,7 +17,7 @@ from agent.adapters import host
 from agent.adapters.shelf import write
 from agent.adapters.shelf.write import Permissions
 from agent.errors import AgentError, CannotWrite, TryLater
-from agent.jobs.backup.engine import Engine, Source
+from agent.jobs.backup.engine import Engine, Order, Progress, Source
 from agent.jobs.backup.fanout import Places, Written, pour
 from agent.rules import checksums, manifest
 from agent.rules.manifest import CollectionEntry, Failure, FileEntry, Manifest
@@ -25,24 +25,6 @@ from agent.rules.names import backup_id, chosen, file_stem
 from agent.rules.words import rfc3339
 
 CONFIG_ARCHIVE = "server-config.tar.gz"
-
-
-# Hears how a backup gets on: collection, bytes done, bytes in all. Called from several threads.
-Progress = Callable[[str, int, int], None]
-
-
-class Order(Struct, frozen=True):
-    """What is to be backed up, where to and how. `locations` maps names to (path, expected mount)."""
-
-    tier: str
-    locations: Mapping[str, tuple[str, str | None]]
-    include: tuple[str, ...] = ("*",)
-    exclude: tuple[str, ...] = ()
-    config_files: tuple[str, ...] = ()
-    level: int = 6
-    parallel: int = 8
-    permissions: Permissions = Permissions()
-    deadline: float = 7200.0
 
 
 class Taken(Struct, frozen=True):
