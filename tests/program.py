@@ -133,6 +133,10 @@ class Program:
         db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
         try:
             return db.execute(sql, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return []  # it is being built at this moment
+            raise
         finally:
             db.close()
 

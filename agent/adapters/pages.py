@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CHAT = 900  # characters; Teams takes 1,000 in all
 WIDTH = 80
-SHOWN = 40  # rows of one table: mail programs cut a page at about 100 KB
+SHOWN, FEW = 40, 15  # rows of the scorecard, and of any other list: mail programs cut a page at about 100 KB
 _MOST_IN_CHAT = 12
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -58,13 +58,14 @@ def alert_message(
     notice: Notice, news: Sequence[News], *, host: str, zone: tzinfo, folder: str | None = None
 ) -> Message:
     """Put what happened into the words of one message; templates in `folder` replace the shipped ones."""
-    told = alert.test(host, notice.target) if notice.kind == "test" else alert.tell(news, host, zone)
+    told = alert.trial(host, notice.target) if notice.kind == "test" else alert.tell(news, host, zone)
     values = {
         "alert": told,
         "host": plain(host),
         "at": notice.created,
         "zone": datetime.fromtimestamp(notice.created, zone).tzname() or "UTC",
         "fallback": notice.fallback_of is not None,
+        "shown": SHOWN,
     }
     text, why_text = _rendered("alert.txt.j2", values, zone, folder)
     text = _tidy(text)
@@ -81,7 +82,7 @@ def alert_message(
 def report_pages(report: Report, zone: tzinfo, folder: str | None = None) -> tuple[str, str]:
     """The weekly report as (HTML, text); templates in `folder` replace the shipped ones."""
     days, bounds = period(report.week, zone)
-    values = {"report": report, "days": days, "bounds": bounds, "shown": SHOWN}
+    values = {"report": report, "days": days, "bounds": bounds, "shown": SHOWN, "few": FEW}
     page, why_html = _rendered("report.html.j2", values, zone, folder)
     text, why_text = _rendered("report.txt.j2", values, zone, folder)
     text = _tidy(text)

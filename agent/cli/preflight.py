@@ -133,12 +133,12 @@ def _state_dir(settings: Settings) -> Check:
 def _agent(settings: Settings) -> Check:
     try:
         with parts.reader(settings) as db:
-            silent = [one for one in overview.findings(db, parts.now()) if one["rule"] == "agent_silent"]
-            number = len(overview.backups(db))
+            known = overview.backups(db)
+            silent = [one for one in overview.findings(db, known, parts.now()) if one["rule"] == "agent_silent"]
     except AgentError as error:
         return Check("agent", "warning", error.message, error.hint)
     except ledger.DatabaseError as error:
         return Check("agent", "critical", f"the ledger cannot be read: {error}", "`snapward reconcile` rebuilds it.")
     if silent:
         return Check("agent", Level.WARNING.word, str(silent[0]["why"]), str(silent[0]["hint"]))
-    return Check("agent", "ok", f"runs, and knows {count(number, 'backup')}")
+    return Check("agent", "ok", f"runs, and knows {count(len(known), 'backup')}")

@@ -37,7 +37,7 @@ def status_(ctx: click.Context, *, json_: bool) -> int:
 def _status(settings: Settings, now: float) -> dict[str, Any]:
     with parts.reader(settings) as db:
         known = overview.backups(db)
-        found = overview.findings(db, now)
+        found = overview.findings(db, known, now)
         crons = {name: one.cron for name, one in settings.tiers.items()}
         tiers = overview.tiers(db, known, crons, zone(settings.timezone), settings.catch_up, now)
         locations = {}

@@ -17,7 +17,7 @@ from agent.daemon.children import Children
 from agent.daemon.desk import Clocks, Desk
 from agent.daemon.events import Called, Overslept, Tick
 from agent.daemon.loop import close, listen, rebuild, serve
-from agent.errors import CannotWrite, Damaged
+from agent.errors import Damaged
 from agent.settings import Loaded, Settings, check_secrets, load, parts, secrets_of, zone
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,6 @@ def run(config: str, environ: Mapping[str, str], *, verbose: bool = False) -> in
     loaded = load(config)
     check_secrets(loaded)
     logs.begin(loaded.settings.logs.format, verbose=verbose)
-    _state_dir(loaded.settings.state_dir)
     with locks.held(loaded.settings.state_dir, "agent"):
         children = Children(os.path.abspath(loaded.path))
         while True:
@@ -125,15 +124,6 @@ def _plan(desk: Desk, settings: Settings) -> None:
 
 def _clocks() -> Clocks:
     return Clocks(time.time, time.monotonic, lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
-
-
-def _state_dir(path: str) -> None:
-    try:
-        os.makedirs(path, mode=0o750, exist_ok=True)
-    except OSError as error:
-        raise CannotWrite(
-            f"state_dir {path} cannot be made: {error.strerror}", "Make it, owned by the agent's user."
-        ) from error
 
 
 def _leave(children: Children) -> None:

@@ -184,8 +184,8 @@ def tiers(
     return found
 
 
-def findings(db: sqlite3.Connection, now: float) -> list[dict[str, Any]]:
-    """Everything that is not as it should be: open incidents, worst first, and the agent's own silence."""
+def findings(db: sqlite3.Connection, known: list[Backup], now: float) -> list[dict[str, Any]]:
+    """Everything that is not as it should be: the agent's own silence, open incidents, nothing to restore from."""
     found = [
         {
             "rule": one.rule,
@@ -197,6 +197,17 @@ def findings(db: sqlite3.Connection, now: float) -> list[dict[str, Any]]:
         }
         for one in incidents.active(db)
     ]
+    if not any(one.state == "good" for one in known):
+        found.append(
+            {
+                "rule": "no_backup",
+                "subject": "backups",
+                "level": Level.WARNING.word,
+                "why": "there is no good backup: nothing could be restored today",
+                "since": None,
+                "hint": "`snapward backup` makes one now.",
+            }
+        )
     pulse = runs.pulses(db).get("agent")
     if pulse is None or now - pulse.at > AGENT_SILENT:
         found.insert(

@@ -4,7 +4,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import tzinfo
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -126,20 +126,42 @@ def message_for(week: str, out_dir: str) -> Message:
     """
     paths = _paths(week, out_dir)
     try:
-        data = msgspec.json.decode(_read(paths.json))
+        written = msgspec.json.decode(_read(paths.json), type=_Written)
         html, text = _read(paths.html).decode(), _read(paths.text).decode()
-        return Message(
-            title=str(data["subject"]),
-            text=text,
-            chat=_chat(data),
-            html=html,
-            level=Level[data["level"].upper()],
-            attachments=(paths.text, paths.json),
-        )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, msgspec.DecodeError) as error:
         raise TryLater(
             f"the report of {week} cannot be read: {error}", f"Make it with `snapward report render --week {week}`."
         ) from error
+    return Message(
+        title=written.subject,
+        text=text,
+        chat=_chat(written),
+        html=html,
+        level=Level[written.level.upper()],
+        attachments=(paths.text, paths.json),
+    )
+
+
+class _Named(Struct, frozen=True):
+    what: str
+
+
+class _Needed(Struct, frozen=True):
+    level: str
+    label: str
+    subject: str
+    command: str
+
+
+class _Written(Struct, frozen=True):
+    """As much of a report's JSON as its message needs."""
+
+    subject: str
+    level: Literal["ok", "warning", "critical"]
+    headline: str
+    summary: str
+    needs: list[_Needed]
+    unchecked: list[_Named]
 
 
 class _Paths(Struct, frozen=True):
@@ -157,17 +179,16 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-def _chat(data: Mapping[str, Any]) -> str:
+def _chat(written: _Written) -> str:
     """The report in a few lines: the answer, what needs somebody, and how much was not checked."""
-    lines = [f"{data['headline']} {data['summary']}"]
-    needs = data["needs"]
+    lines = [f"{written.headline} {written.summary}"]
     lines += [
-        f"{need['level'].upper()} {need['label']}: {clipped(need['subject'], 70)} → {need['command']}"
-        for need in needs[:_IN_CHAT]
+        f"{need.level.upper()} {need.label}: {clipped(need.subject, 70)} → {need.command}"
+        for need in written.needs[:_IN_CHAT]
     ]
-    if len(needs) > _IN_CHAT:
-        lines.append(f"+{len(needs) - _IN_CHAT} more: snapward alert list")
-    lines.append(f"Not checked: {', '.join(clipped(one['what'], 40) for one in data['unchecked'][:4]) or 'nothing'}.")
+    if len(written.needs) > _IN_CHAT:
+        lines.append(f"+{len(written.needs) - _IN_CHAT} more: snapward alert list")
+    lines.append(f"Not checked: {', '.join(clipped(one.what, 40) for one in written.unchecked[:4]) or 'nothing'}.")
     return clipped("\n".join(inert(plain(line)) for line in lines), _CHAT)
 
 

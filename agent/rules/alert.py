@@ -131,7 +131,7 @@ def tell(news: Sequence[News], host: str, zone: tzinfo) -> Alert:
     return Alert(title, _lead(len(still), over, host), level, tuple(told))
 
 
-def test(host: str, target: str) -> Alert:
+def trial(host: str, target: str) -> Alert:
     """The message of `snapward alert test`."""
     host, target = inert(plain(host, 80)), inert(plain(target, 80))
     lead = f"This is a test. You are reading it, so alerts from {host} reach {target}. Nothing is wrong."

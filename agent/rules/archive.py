@@ -10,7 +10,7 @@ from agent.rules.words import count, size
 
 
 class State(enum.StrEnum):
-    """The verdicts. Only GOOD is good; NO_CHECKSUM says that nothing could be compared."""
+    """The verdicts. Only GOOD is good; NO_CHECKSUM says that too little could be compared."""
 
     GOOD = "good"
     CORRUPT = "corrupt"
@@ -121,6 +121,8 @@ def _other_size(found: int, promised: int, source: str) -> tuple[State, str]:
 
 
 def _fits(reading: Reading, promises: tuple[Promise, ...], minimum_size: int) -> tuple[State, str]:
+    if reading.stream is Stream.NOT_READ:
+        return State.NO_CHECKSUM, "its compressed stream was not read, so nothing is proved"
     if reading.size < minimum_size:
         return State.UNDERSIZED, f"has {count(reading.size, 'byte')}; the minimum is {size(minimum_size)}"
     readable = "; gzip read to its end" if reading.stream is Stream.COMPLETE else ""

@@ -9,7 +9,14 @@ from msgspec.structs import replace
 from agent.rules.finding import Finding, Level
 
 # A checksum file is written after its archive, by a program that first reads the archive again.
-HOLD = {"checksum_missing": 15 * 60.0}
+HOLD = {
+    "checksum_missing": 15 * 60.0,
+    # One refused connection is nothing yet: the next try comes after 30 s.
+    "target_failing": 60.0,
+}
+
+# Seconds by which a note may lie ahead of the clock: small corrections are no reason to repeat everything.
+AHEAD = 60.0
 
 
 class Change(enum.StrEnum):
@@ -67,8 +74,7 @@ def turn(before: Incident | None, finding: Finding, now: float, policy: Policy) 
         before = Incident(finding.rule, finding.subject, finding.level, finding.why, finding.hint, since=now)
     after = _with(before, finding, level=finding.level, resolved=None)
     if before.opened is None:
-        hold = max(policy.hold, HOLD.get(finding.rule, 0.0))
-        if now - before.since < hold:
+        if now < next_turn(before, now, policy):
             return Turn(after)
         return Turn(_opened(after, now), Change.OPENED)
     if finding.level > before.level:
@@ -77,20 +83,22 @@ def turn(before: Incident | None, finding: Finding, now: float, policy: Policy) 
 
 
 def repeat(incident: Incident, now: float, policy: Policy) -> Turn:
-    """Remind of an incident that is still open `repeat_interval` after it was last told.
-
-    A clock that went back must not silence it: a `told` in the future counts as long ago.
-    """
-    if incident.opened is None or incident.told is None:
-        return Turn(incident)
-    if 0 <= now - incident.told < policy.repeat_interval:
+    """Remind of an incident that is still open `repeat_interval` after it was last told."""
+    if incident.opened is None or now < next_turn(incident, now, policy):
         return Turn(incident)
     return Turn(_told(incident, now), Change.REPEATED)
 
 
-def hold_ends(incident: Incident, policy: Policy) -> float:
-    """When an incident that is held back opens, if nothing ends it before; epoch seconds."""
-    return incident.since + max(policy.hold, HOLD.get(incident.rule, 0.0))
+def next_turn(incident: Incident, now: float, policy: Policy) -> float:
+    """When an incident opens that is held back, or is repeated, if nothing else happens; epoch seconds.
+
+    A clock that went back must not silence it: what was noted ahead of `now` counts as long ago.
+    """
+    if incident.told is None:
+        noted, wait = incident.since, max(policy.hold, HOLD.get(incident.rule, 0.0))
+    else:
+        noted, wait = incident.told, policy.repeat_interval
+    return noted + wait if noted <= now + AHEAD else now
 
 
 def recipients(

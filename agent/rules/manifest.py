@@ -1,14 +1,17 @@
 """The manifest of a backup: what the archives do not say about themselves. It is written last."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from agent.rules.archive import Promise
 
 SCHEMA_VERSION = 1
+
+# A number that SQLite can hold; JSON's may have any length.
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class CollectionEntry(Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -16,12 +19,12 @@ class CollectionEntry(Struct, frozen=True, kw_only=True, omit_defaults=False):
 
     name: str
     file: str
-    size: int
+    size: Number
     sha256: str
-    raw_size: int | None = None
+    raw_size: Number | None = None
     raw_sha256: str | None = None
-    points_before: int | None = None
-    points_after: int | None = None
+    points_before: Number | None = None
+    points_after: Number | None = None
     shards: list[int] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     payload_schema: dict[str, Any] = field(default_factory=dict)
@@ -32,7 +35,7 @@ class FileEntry(Struct, frozen=True, kw_only=True):
     """A file of the backup that is no collection, such as the server's configuration."""
 
     file: str
-    size: int
+    size: Number
     sha256: str
 
 

@@ -44,7 +44,7 @@ class Settling(Generic[K]):
 
     def ready(self, now: float) -> list[tuple[K, Signature]]:
         """What has come to rest; it stays in here until it is dropped."""
-        return [(key, sig) for key, (sig, since, _) in self._waiting.items() if now - since >= self._settle]
+        return [(key, sig) for key, (sig, since, _) in self._waiting.items() if now >= since + self._settle]
 
     def next_at(self) -> float | None:
         """When the next file can come to rest at the earliest."""

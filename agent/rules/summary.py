@@ -103,7 +103,7 @@ def _level(needs: Sequence[Need], scores: Scores, messages: Alerts, now: float) 
 
 def _subject(facts: Facts, level: Level, needs: Sequence[Need], scores: Scores, disk: float | None) -> str:
     proved, total = _proved(scores)
-    parts = [f"{proved}/{count(total, 'collection')} proved intact" if total else "no backup known yet"]
+    parts = [f"{proved:,}/{count(total, 'collection')} proved intact" if total else "no backup known yet"]
     if needs:
         parts.append(f"{count(len(needs), 'problem')} open")
     if scores.newest_good is not None:
@@ -116,8 +116,10 @@ def _headline(proved: int, total: int) -> str:
     if not total:
         return "No backup is known yet."
     if proved == total:
-        return f"All {total} collections are proved intact." if total > 1 else "The collection is proved intact."
-    return f"{total - proved} of {count(total, 'collection')} {'is' if total - proved == 1 else 'are'} not proved."
+        return (
+            f"All {count(total, 'collection')} are proved intact." if total > 1 else "The collection is proved intact."
+        )
+    return f"{total - proved:,} of {count(total, 'collection')} {'is' if total - proved == 1 else 'are'} not proved."
 
 
 def _summary(facts: Facts, needs: Sequence[Need], scores: Scores) -> str:

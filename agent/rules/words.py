@@ -7,7 +7,7 @@ def size(n: float) -> str:
     """Bytes in the largest binary unit that keeps three digits: 1.5 GiB."""
     n = float(n)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(n) < 1000 or unit == "TiB":
+        if abs(n) < 999.5 or unit == "TiB":
             break
         n /= 1024
     return f"{n:.0f} {unit}" if unit == "B" or abs(n) >= 100 else f"{n:.3g} {unit}"

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -175,6 +176,38 @@ def test_a_second_agent_refuses_and_names_the_first(program: Program) -> None:
     with program.agent() as process:
         done = program.run("run", expect=75)
         assert str(process.pid) in done.stderr
+
+
+def test_systemd_hears_that_it_is_ready_alive_and_stopping(program: Program, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        program.environment |= {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
+        with program.agent():
+            heard = [systemd.recv(4096).decode() for _ in range(3)]
+            assert heard[0].startswith("READY=1")
+            assert all(one.startswith("WATCHDOG=1") for one in heard[1:])
+        while not heard[-1].startswith("STOPPING=1"):
+            heard.append(systemd.recv(4096).decode())
+
+
+def test_the_second_signal_leaves_at_once(program: Program) -> None:
+    script = program.home / "slow.sh"
+    script.write_text("#!/bin/sh\ntrap '' TERM\necho $$ > started\nwhile :; do read x; done < fifo\n")
+    script.chmod(0o755)
+    os.mkfifo(program.home / "fifo")
+    program.write(
+        engine=f'{{kind: command, argv: ["sh", "-c", "cd {program.home} && exec ./slow.sh"]}}', tiers=EVERY_SECOND
+    )
+    process = program.start()
+    started = program.home / "started"
+    until(lambda: started.exists() and started.read_text().strip())
+    process.send_signal(signal.SIGTERM)
+    until(lambda: "a second signal leaves at once" in program.lines())
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 130
+    os.kill(int(started.read_text()), signal.SIGKILL)
 
 
 def test_the_first_signal_ends_it_politely(program: Program) -> None:

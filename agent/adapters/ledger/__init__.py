@@ -35,6 +35,7 @@ def connect(state_dir: str, *, create: bool = False) -> sqlite3.Connection:
             )
         if lost(state_dir):
             raise Damaged(f"the ledger {path} is gone", "It is rebuilt from the backup folders.")
+        _make_folder(state_dir)
     with translated(path):
         db = sqlite3.connect(path, timeout=30, isolation_level=None)
         try:
@@ -48,6 +49,15 @@ def connect(state_dir: str, *, create: bool = False) -> sqlite3.Connection:
     with contextlib.suppress(OSError), open(os.path.join(state_dir, MARK), "x", encoding="ascii"):
         pass
     return db
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path, mode=0o750, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(
+            f"state_dir {path} cannot be made: {error.strerror}", "Make it, owned by the agent's user."
+        ) from error
 
 
 def connect_reader(state_dir: str) -> sqlite3.Connection:

@@ -1,5 +1,6 @@
 """Incidents and the outbox: a change of state and the messages about it are one transaction."""
 
+import math
 import sqlite3
 from collections.abc import Iterable, Mapping
 
@@ -7,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.rules.finding import Finding, Level
-from agent.rules.incident import Change, Incident, Policy, Turn, hold_ends, recipients, repeat, turn
+from agent.rules.incident import Change, Incident, Policy, Turn, next_turn, recipients, repeat, turn
 
 _COLUMNS = "rule, subject, level, why, hint, since, opened, told, resolved, id"
 
@@ -72,22 +73,20 @@ def remind(db: sqlite3.Connection, now: float, policy: Policy, severities: Mappi
     """Repeat what is still open after `repeat_interval`, and open what was held back long enough."""
     turns = []
     for incident in active(db):
-        if incident.opened is None:
-            if now >= hold_ends(incident, policy):
-                same = Finding(incident.rule, incident.subject, incident.level, incident.why, incident.hint)
-                turns += _apply(db, turn(incident, same, now, policy), now, policy, severities)
-        else:
-            turns += _apply(db, repeat(incident, now, policy), now, policy, severities)
+        if now < next_turn(incident, now, policy):
+            continue
+        same = Finding(incident.rule, incident.subject, incident.level, incident.why, incident.hint)
+        step = turn(incident, same, now, policy) if incident.opened is None else repeat(incident, now, policy)
+        turns += _apply(db, step, now, policy, severities)
     return turns
 
 
-def next_reminder(db: sqlite3.Connection, policy: Policy) -> float | None:
-    """When `remind` next has something to do, if nothing else happens; epoch seconds."""
-    times = [
-        hold_ends(one, policy) if one.opened is None else (one.told or one.opened) + policy.repeat_interval
-        for one in active(db)
-    ]
-    return min(times, default=None)
+def next_reminder(db: sqlite3.Connection, policy: Policy, now: float = math.inf) -> float | None:
+    """When `remind` next has something to do, if nothing else happens; epoch seconds.
+
+    Only with `now` is it noticed that the clock has gone back since.
+    """
+    return min((next_turn(one, now, policy) for one in active(db)), default=None)
 
 
 def active(db: sqlite3.Connection) -> list[Incident]:

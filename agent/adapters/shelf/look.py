@@ -37,31 +37,39 @@ def pattern(patterns: tuple[str, ...]) -> re.Pattern[str]:
 def listing(root: str, folder: str) -> Listing:
     """List one folder of a location without following links. Never raises for what it finds there."""
     path = os.path.join(root, raw(folder)) if folder else root
-    files = set()
-    folders = []
-    odd = {}
     try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                name = entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    if not name.startswith("."):
-                        folders.append(printable(name))
-                    continue
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                except OSError:
-                    continue  # gone between listing and looking
-                if not name.isascii() or not name.isprintable() or "\\" in name:
-                    name = printable(name)
-                if stat.S_ISREG(found.st_mode):
-                    files.add((name, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
-                else:
-                    odd[name] = kind(found.st_mode)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with os.scandir(fd) as entries:
+                return _sorted(entries)
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         return Listing(error="is gone", gone=True)
     except OSError as error:
         return Listing(error=error.strerror or str(error), gone=error.errno == errno.ENOTDIR)
+
+
+def _sorted(entries: Iterator[os.DirEntry[str]]) -> Listing:
+    files = set()
+    folders = []
+    odd = {}
+    for entry in entries:
+        name = entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if not name.startswith("."):
+                folders.append(printable(name))
+            continue
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue  # gone between listing and looking
+        if not name.isascii() or not name.isprintable() or "\\" in name:
+            name = printable(name)
+        if stat.S_ISREG(found.st_mode):
+            files.add((name, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+        else:
+            odd[name] = kind(found.st_mode)
     return Listing(files, tuple(folders), odd)
 
 
@@ -92,8 +100,14 @@ def signature(path: str) -> Signature | None:
 
 
 def exists(root: str, folder: str, name: str) -> bool:
-    """Whether there is anything of that name."""
-    return os.path.lexists(os.path.join(root, raw(folder), raw(name)))
+    """Whether there is anything of that name; what cannot be looked at does not count as missing."""
+    try:
+        os.lstat(os.path.join(root, raw(folder), raw(name)))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def signature_of(found: os.stat_result) -> Signature:
