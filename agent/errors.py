@@ -10,8 +10,11 @@
     ├── Damaged     2   stored state cannot be trusted and has to be rebuilt
     └── TryLater    75  locked, busy or gone for the moment: the same call may succeed later
 
-Anything else is a mistake in the program and stays what it is.
+Anything else is a mistake in the program: it stays what it is, and the command ends with 70.
 """
+
+# sysexits' EX_SOFTWARE: a mistake of ours, never to be mistaken for a warning.
+FAULT = 70
 
 
 class AgentError(Exception):

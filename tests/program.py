@@ -108,16 +108,21 @@ class Program:
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """Start the daemon and wait until it has looked at every location that it can look at."""
         began = time.time()
+        process = self.spawn(*arguments)
+        until(lambda: process.poll() is not None or self._pulse() >= began, 30, "the agent's first pulse")
+        return process
+
+    def spawn(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Start the daemon and wait for nothing; it leads a process group, to which all its children belong."""
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 [*COMMAND, "--config", str(self.config), *arguments, "run"],
                 stdout=log,
                 stderr=log,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
+                process_group=0,
             )
-        until(lambda: process.poll() is not None or self._pulse() >= began, 30, "the agent's first pulse")
-        return process
 
     def _pulse(self) -> float:
         with contextlib.suppress(sqlite3.Error):

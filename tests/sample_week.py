@@ -187,14 +187,12 @@ def critical() -> Facts:
     refused = (Failure(name="telemetry-2026", why="the server answered 500: shard 3 is not available"),)
     folders = [one for one in folders if one.folder != stamp]
     archives = [one for one in archives if one.folder != stamp]
-    more = backup(newest, "daily", tuple(one for one in NAMES if one != "logs") + ("invoices",), "1.19.0", refused)
+    more = backup(newest, "daily", (*(one for one in NAMES if one != "logs"), "invoices"), "1.19.0", refused)
     folders += more[0]
     corrupt = "SHA-256 is 3f1c0a77b2d4e591…, but manifest.json promises 000000000000000a…"
     for one in more[1]:
         if (one.location, one.name) == ("primary", "alpha.snapshot.gz"):
-            archives.append(
-                archive(one.location, one.folder, one.name, one.size, newest, State.CORRUPT, why=corrupt)
-            )
+            archives.append(archive(one.location, one.folder, one.name, one.size, newest, State.CORRUPT, why=corrupt))
         elif (one.location, one.name) != ("secondary", "images.snapshot.gz"):
             archives.append(one)
     bare = "nothing promises its SHA-256, so it could not be compared; gzip read to its end"

@@ -3,12 +3,13 @@
 import importlib
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
 
 from agent import __version__
-from agent.errors import AgentError
+from agent.errors import FAULT, AgentError
 
 # Command, and where it is: a command imports what it needs, and `status` needs little.
 COMMANDS = {
@@ -51,7 +52,7 @@ class Front(click.Group):
     cls=Front,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 fine, 1 warning, 2 critical or failed, 3 could not tell; 64 usage, 65 configuration, "
-    "69 unreachable, 73 cannot write, 75 busy, 77 no rights; 130 interrupted.",
+    "69 unreachable, 70 a mistake of ours, 73 cannot write, 75 busy, 77 no rights; 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="snapward")
 @click.option("--config", metavar="FILE", help="The configuration; else $SNAPWARD_CONFIG, /etc/snapward/config.yaml.")
@@ -83,6 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Whoever read our output has seen enough; nothing is left to flush into.
         sys.stdout = None  # keeps the interpreter from flushing at exit
         code = 0
+    except Exception:  # noqa: BLE001 - told in full, and kept apart from a warning's exit code
+        traceback.print_exc()
+        click.echo("snapward: this is a mistake in the program; please report it with the lines above", err=True)
+        code = FAULT
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -13,7 +13,7 @@ from agent.adapters.shelf import look
 from agent.cli import parts, text
 from agent.errors import BadUsage, Damaged
 from agent.jobs import overview
-from agent.jobs.intake import sweep
+from agent.jobs.intake import losses, sweep
 from agent.jobs.intake.reading import Outcome, Work
 from agent.rules.archive import BAD, State
 from agent.rules.checksums import is_checksum_file
@@ -52,7 +52,11 @@ def verify_(
 @parts.JSON
 @click.pass_context
 def reconcile_(ctx: click.Context, *, json_: bool) -> int:
-    """Bring the ledger in line with the folders; one that is lost or damaged is set aside and built anew."""
+    """Bring the ledger in line with the folders.
+
+    A ledger that is lost or damaged is set aside and built anew; what has vanished is accepted as gone, and the
+    alerts about it end.
+    """
     settings = parts.configuration(ctx).settings
     kept = _mend(settings)
     with parts.writer(settings, create=True) as db:
@@ -64,6 +68,7 @@ def reconcile_(ctx: click.Context, *, json_: bool) -> int:
         rows = _run(db, settings, todo)
         unusable = {one.place.name: one.root.trouble for one in found if one.root.trouble}
         gone = sum(len(one.gone) for one in found)
+        let_go = losses.let_go(db, keeps(settings), parts.now(), telling(settings), everything=True)
         number = sum(catalogue.present(db, one) for one in by_place)
     bad = sum(1 for row in rows if row["state"] in {str(one) for one in BAD})
     answer = {
@@ -71,6 +76,7 @@ def reconcile_(ctx: click.Context, *, json_: bool) -> int:
         "read": len(rows),
         "bad": bad,
         "gone": gone,
+        "let_go": let_go,
         "unusable": unusable,
         "set_aside": kept,
     }

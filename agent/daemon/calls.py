@@ -8,7 +8,8 @@ from agent.daemon import work
 from agent.daemon.children import Ended
 from agent.daemon.desk import Desk
 from agent.daemon.events import Called, Overslept, Tick
-from agent.errors import Damaged
+from agent.errors import FAULT, Damaged, TryLater
+from agent.jobs.intake import losses
 from agent.rules import storage, vitals
 from agent.rules.archive import subject
 from agent.rules.finding import Finding, Level
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 _SPAWN_AGAIN = 5.0
 _SHORT_JOB = 900.0
 _HANG = 60.0
+_BUSY_AGAIN = 60.0
 
 
 def called(desk: Desk, event: Called) -> None:
@@ -30,6 +32,7 @@ def called(desk: Desk, event: Called) -> None:
     if due.caught_up:
         log.info("%s: the slot of %s is caught up, %s late", due.job, rfc3339(due.slot), span(due.late))
     if desk.children.request(kind, due.job, argv, deadline):
+        desk.slots[due.job] = due
         return
     why = f"the slot of {rfc3339(due.slot)} was skipped: the run before it had not ended"
     with writing(desk.db):
@@ -57,16 +60,40 @@ def ended(desk: Desk, child: Ended) -> None:
     """A child is over: close what it left open, and say so if it died."""
     close_orphans(desk)
     kind = child.job.partition(":")[0]
-    died = child.exit_code < 0 or child.exit_code == 1
-    if kind == "deliver":
-        if child.exit_code:
-            desk.next_delivery = desk.clocks.monotonic() + _SPAWN_AGAIN
-        died = child.exit_code < 0
+    died = child.exit_code < 0 or child.exit_code == FAULT
+    if kind == "deliver" and child.exit_code:
+        desk.next_delivery = desk.clocks.monotonic() + _SPAWN_AGAIN
+    if child.exit_code == TryLater.exit_code and not runs.noted(desk.db, child.pid):
+        _try_again(desk, child.job)
     why = f"ended by signal {-child.exit_code}" if child.exit_code < 0 else f"ended with exit code {child.exit_code}"
     level = Level.WARNING if died else Level.OK
     hint = "The log has what it said last; the job runs again at its next slot."
     work.tell(desk, [Finding("job_failed", child.job, level, why, hint)])
     log.log(logging.WARNING if died else logging.INFO, "%s: %s", child.job, why)
+
+
+def _try_again(desk: Desk, job: str) -> None:
+    """Somebody else held the lock: the slot is tried again, as long as it may be caught up."""
+    due = desk.slots.get(job)
+    if due is None:
+        return
+    if desk.clocks.wall() - due.slot <= max(desk.catch_up, _BUSY_AGAIN):
+        log.info("%s: another run holds the lock; tried again in %s", job, span(_BUSY_AGAIN))
+        desk.again.append((desk.clocks.monotonic() + _BUSY_AGAIN, Called(due)))
+        return
+    why = f"the slot of {rfc3339(due.slot)} could not be run: another run held the lock all the time"
+    tier = job.partition(":")[2]
+    with writing(desk.db):
+        runs.note(desk.db, "backup", tier, due.slot, "missed", why, desk.clocks.wall())
+    work.tell(desk, [Finding("backup_missed", tier, Level.CRITICAL, why, "What runs? `snapward status` shows it.")])
+
+
+def call_again(desk: Desk) -> None:
+    """Ask again for jobs whose lock was held."""
+    now = desk.clocks.monotonic()
+    for one in [one for one in desk.again if one[0] <= now]:
+        desk.again.remove(one)
+        called(desk, one[1])
 
 
 def close_orphans(desk: Desk) -> None:
@@ -112,12 +139,13 @@ def ticked(desk: Desk, event: Tick) -> None:
     elif event.what == "trim":
         with writing(desk.db):
             runs.trim(desk.db, desk.clocks.wall() - desk.history)
+        losses.let_go(desk.db, desk.keeps, desk.clocks.wall(), desk.telling, everything=False)
 
 
 def remind(desk: Desk) -> None:
     """Repeat what is still open, and open what was held back long enough."""
-    due = incidents.next_reminder(desk.db, desk.telling.policy)
     wall = desk.clocks.wall()
+    due = incidents.next_reminder(desk.db, wall, desk.telling.policy)
     if due is not None and due <= wall:
         with writing(desk.db):
             turns = incidents.remind(desk.db, wall, desk.telling.policy, desk.telling.severities)

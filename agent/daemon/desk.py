@@ -11,11 +11,13 @@ from agent.adapters.ledger import catalogue
 from agent.adapters.ledger.catalogue import Key
 from agent.daemon.arrivals import Arrivals
 from agent.daemon.children import Children
+from agent.daemon.events import Called
 from agent.daemon.locations import Location
 from agent.jobs.intake.survey import Place
 from agent.jobs.intake.verdicts import Telling
 from agent.rules.archive import Signature, Stream
 from agent.rules.storage import Limits
+from agent.rules.timetable import Due
 from agent.rules.vitals import Beat
 
 
@@ -54,6 +56,7 @@ class Desk:
         timetable: Timetable,
         history: float,
         deadline: float,
+        catch_up: float,
         children: Children,
     ) -> None:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -72,6 +75,7 @@ class Desk:
         self.timetable = timetable
         self.history = history
         self.deadline = deadline
+        self.catch_up = catch_up
         self.children = children
         self.arrivals = Arrivals(places, settle, self.known)
         self.locations: dict[str, Location] = {}
@@ -80,6 +84,8 @@ class Desk:
         self.next_delivery = 0.0
         self.postponed: list[object] = []
         self.retry_at: float | None = None
+        self.slots: dict[str, Due] = {}
+        self.again: list[tuple[float, Called]] = []
         self.excused: frozenset[str] = frozenset()
         self.rebuilding = False
 

@@ -183,6 +183,7 @@ def _look_round(desk: Desk) -> None:
     calls.watch_clock(desk)
     calls.watch_rebuild(desk)
     desk.timetable.run_pending()
+    calls.call_again(desk)
     for location in desk.locations.values():
         work.ask_survey(desk, location, now)
     work.ask_reading(desk, now)

@@ -88,6 +88,7 @@ def open_desk(loaded: Loaded, children: Children, clocks: Clocks) -> Desk:
         timetable=timetable,
         history=settings.logs.keep,
         deadline=settings.engine.deadline + 600,
+        catch_up=settings.catch_up,
         children=children,
     )
     if damage is not None:

@@ -137,7 +137,7 @@ def finding(subject: str, verdict: Verdict) -> Finding:
     if not verdict.bad:
         return Finding("archive_bad", subject, Level.OK, verdict.why)
     hint = {
-        State.VANISHED: "If nobody removed it on purpose, look for what did; check the other location.",
+        State.VANISHED: "Look for what removed it. If that was on purpose, `snapward reconcile` accepts it.",
         State.UNREADABLE: "Give the agent's user the right to read it, or check the disk: dmesg, smartctl.",
     }.get(verdict.state, "Do not restore from it. Compare the other location's copy, and take a new backup.")
     return Finding("archive_bad", subject, Level.CRITICAL, f"{verdict.state}: {verdict.why}", hint)

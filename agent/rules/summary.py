@@ -72,7 +72,10 @@ def summarise(facts: Facts) -> Report:
         needs=needs,
         scores=scores,
         runs=sections.tallies(facts),
-        next_runs=tuple(NextRun(plain(job), at) for job, at in sorted(facts.next_runs.items(), key=lambda one: one[1])),
+        next_runs=tuple(
+            NextRun(plain(job).replace(":", " "), at)
+            for job, at in sorted(facts.next_runs.items(), key=lambda one: one[1])
+        ),
         vanished=sum(1 for one in facts.archives if one.vanished and week.start <= one.vanished < week.end),
         evidence=sections.evidence(facts),
         storage=places,

@@ -101,9 +101,7 @@ def test_the_period_is_written_out_at_its_edges():
 
 def test_a_good_week_says_so_in_its_subject(fine: Report):
     assert fine.level is Level.OK
-    assert (
-        fine.subject == "[OK] db1 - 9/9 collections proved intact, newest good backup 3 h old, disk 60 %"
-    )
+    assert fine.subject == "[OK] db1 - 9/9 collections proved intact, newest good backup 3 h old, disk 60 %"
     assert fine.headline == "All 9 collections are proved intact."
     assert (fine.needs, fine.scores.never, fine.scores.gone, fine.scores.new) == ((), (), (), ())
 

@@ -36,16 +36,23 @@ def connect(state_dir: str, *, create: bool = False) -> sqlite3.Connection:
         if lost(state_dir):
             raise Damaged(f"the ledger {path} is gone", "It is rebuilt from the backup folders.")
         _make_folder(state_dir)
+    made = os.path.exists(os.path.join(state_dir, MARK))
     with translated(path):
         db = sqlite3.connect(path, timeout=30, isolation_level=None)
         try:
+            # Before the journal is made, which takes its mode from the file.
+            os.chmod(path, 0o600)
+            if made and not _version(db):
+                raise Damaged(f"the ledger {path} is empty", "It is rebuilt from the backup folders.")
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             _migrate(db)
+        except OSError as error:
+            db.close()
+            raise CannotWrite(f"{path}: {error.strerror}", "Run as the agent's own user.") from error
         except BaseException:
             db.close()
             raise
-        os.chmod(path, 0o600)
     with contextlib.suppress(OSError), open(os.path.join(state_dir, MARK), "x", encoding="ascii"):
         pass
     return db
@@ -76,7 +83,7 @@ def connect_reader(state_dir: str) -> sqlite3.Connection:
     with translated(path):
         db = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=10, isolation_level=None)
         try:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
+            version = _version(db)
         except BaseException:
             db.close()
             raise
@@ -109,12 +116,13 @@ def lost(state_dir: str) -> bool:
 def set_aside(state_dir: str, stamp: str) -> str | None:
     """Rename a ledger that cannot be used, with its journal, and return the new path (None: there was none)."""
     kept = None
-    for suffix in ("-wal", "-shm", ""):
+    # The journal last: a ledger without it would look sound, and lack what was committed last.
+    for suffix in ("", "-shm", "-wal"):
         old = os.path.join(state_dir, FILE + suffix)
         new = os.path.join(state_dir, f"{FILE}.damaged-{stamp}{suffix}")
         with contextlib.suppress(FileNotFoundError):
             os.replace(old, new)
-            kept = new
+            kept = kept or new
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(state_dir, MARK))
     return kept
@@ -126,18 +134,14 @@ def replaced(db: sqlite3.Connection, state_dir: str) -> bool:
         now = os.stat(os.path.join(state_dir, FILE))
     except FileNotFoundError:
         return True
-    opened = _opened_inode(db)
-    return opened is not None and opened != (now.st_dev, now.st_ino)
+    on_disk = db.execute("PRAGMA database_list").fetchone()[2] != ""
+    return on_disk and not any(_is_open_as(fd, now) for fd in os.listdir("/proc/self/fd"))
 
 
-def _opened_inode(db: sqlite3.Connection) -> tuple[int, int] | None:
-    path = db.execute("PRAGMA database_list").fetchone()[2]
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{fd}").removesuffix(" (deleted)") == path:
-                found = os.stat(f"/proc/self/fd/{fd}")
-                return found.st_dev, found.st_ino
-    return None
+def _is_open_as(fd: str, file: os.stat_result) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(int(fd)), file)
+    return False
 
 
 @contextlib.contextmanager
@@ -161,8 +165,6 @@ def translated(path: str = "the ledger") -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         raise ours(error, path) from error
-    except PermissionError as error:
-        raise CannotWrite(f"{path}: {error.strerror}", "Run as the agent's own user.") from error
 
 
 _KINDS: dict[int, tuple[type[AgentError], str]] = {
@@ -187,8 +189,12 @@ def ours(error: sqlite3.DatabaseError, path: str = "the ledger") -> Exception:
     return kind(f"{path}: {error}", hint)
 
 
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
 def _migrate(db: sqlite3.Connection) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
+    version = _version(db)
     if version > len(MIGRATIONS):
         raise TryLater(
             f"the ledger has schema {version}, this snapward knows {len(MIGRATIONS)}",
@@ -197,13 +203,14 @@ def _migrate(db: sqlite3.Connection) -> None:
     for number, statements in enumerate(MIGRATIONS[version:], version + 1):
         db.execute("BEGIN IMMEDIATE")
         try:
-            if db.execute("PRAGMA user_version").fetchone()[0] < number:
+            if _version(db) < number:
                 for statement in statements.split(";\n"):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version={number}")
             db.execute("COMMIT")
         except BaseException:
-            db.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
             raise
 
 

@@ -131,6 +131,11 @@ def present(db: sqlite3.Connection, location: str) -> int:
     )
 
 
+def forget(db: sqlite3.Connection, key: Key) -> None:
+    """Take a vanished archive out of the catalogue; its verdicts stay in the history."""
+    db.execute(f"DELETE FROM archive WHERE {_HERE} AND vanished IS NOT NULL", key)
+
+
 def vanished_since(db: sqlite3.Connection, location: str, since: float) -> int:
     """How many archives of a location vanished at or after `since` and are still gone."""
     return int(

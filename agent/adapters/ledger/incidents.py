@@ -1,6 +1,5 @@
 """Incidents and the outbox: a change of state and the messages about it are one transaction."""
 
-import math
 import sqlite3
 from collections.abc import Iterable, Mapping
 
@@ -8,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.rules.finding import Finding, Level
-from agent.rules.incident import Change, Incident, Policy, Turn, next_turn, recipients, repeat, turn
+from agent.rules.incident import AHEAD, Change, Incident, Policy, Turn, next_turn, recipients, repeat, turn
 
 _COLUMNS = "rule, subject, level, why, hint, since, opened, told, resolved, id"
 
@@ -81,17 +80,24 @@ def remind(db: sqlite3.Connection, now: float, policy: Policy, severities: Mappi
     return turns
 
 
-def next_reminder(db: sqlite3.Connection, policy: Policy, now: float = math.inf) -> float | None:
+def next_reminder(db: sqlite3.Connection, now: float, policy: Policy) -> float | None:
     """When `remind` next has something to do, if nothing else happens; epoch seconds.
 
-    Only with `now` is it noticed that the clock has gone back since.
+    An incident that was told well ahead of `now` was told by a clock that has gone back since: it is due.
     """
-    return min((next_turn(one, now, policy) for one in active(db)), default=None)
+    oldest, newest = db.execute(
+        "SELECT min(told), max(told) FROM incident WHERE resolved IS NULL AND opened IS NOT NULL"
+    ).fetchone()
+    times = [next_turn(one, now, policy) for one in active(db, held_back=True)]
+    if oldest is not None:
+        times.append(now if newest > now + AHEAD else oldest + policy.repeat_interval)
+    return min(times, default=None)
 
 
-def active(db: sqlite3.Connection) -> list[Incident]:
-    """Every incident that is open or held back, worst first, then oldest."""
-    rows = db.execute(f"SELECT {_COLUMNS} FROM incident WHERE resolved IS NULL ORDER BY level DESC, since, id")
+def active(db: sqlite3.Connection, *, held_back: bool = False) -> list[Incident]:
+    """Every incident that is open or held back, or only those held back; worst first, then oldest."""
+    only = " AND opened IS NULL" if held_back else ""
+    rows = db.execute(f"SELECT {_COLUMNS} FROM incident WHERE resolved IS NULL{only} ORDER BY level DESC, since, id")
     return [_incident(row) for row in rows]
 
 

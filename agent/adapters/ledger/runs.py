@@ -167,9 +167,25 @@ def samples(db: sqlite3.Connection, location: str, since: float, until: float) -
     return [Sample(*row) for row in rows]
 
 
+def noted(db: sqlite3.Connection, pid: int) -> bool:
+    """Whether a process of this boot has noted a run."""
+    return db.execute("SELECT 1 FROM run WHERE pid = ? AND boot = ?", (pid, boot_id())).fetchone() is not None
+
+
 def trim(db: sqlite3.Connection, before: float) -> None:
-    """Forget samples older than `before`; verdicts, runs and incidents are kept."""
+    """Forget what is older than `before`: samples, verdicts, runs that ended, and incidents that are over."""
     db.execute("DELETE FROM sample WHERE at < ?", (before,))
+    db.execute("DELETE FROM verdict WHERE at < ?", (before,))
+    db.execute("DELETE FROM run WHERE ended < ?", (before,))
+    over = "SELECT id FROM incident WHERE resolved < ?"
+    db.execute(f"DELETE FROM news WHERE incident IN ({over})", (before,))
+    db.execute(
+        "DELETE FROM notice WHERE created < ? AND state IN ('delivered', 'dropped') AND kind != 'report'"
+        " AND id NOT IN (SELECT notice FROM news)"
+        " AND id NOT IN (SELECT fallback_of FROM notice WHERE fallback_of IS NOT NULL)",
+        (before,),
+    )
+    db.execute("DELETE FROM incident WHERE resolved < ?", (before,))
 
 
 def _alive(pid: int | None) -> bool:

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import signal
 import stat
 import time
 import zlib
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from agent.adapters.shelf.look import kind, signature, signature_of
 from agent.errors import AgentError
 from agent.rules.archive import Reading, Signature, Stream
-from agent.rules.words import size
+from agent.rules.words import count, size
 
 _CHUNK = 1 << 20
 _DROP_EVERY = 8 << 20
@@ -28,10 +29,13 @@ def read_small(path: str, limit: int = 16 << 20) -> tuple[bytes, Signature]:
     """Read a checksum file or a manifest whole.
 
     Raises:
-        AgentError: it cannot be read, or is larger than `limit` bytes.
-        Moved: it changed meanwhile.
+        AgentError: it is no file, or is larger than `limit` bytes.
+        OSError: it cannot be read.
+        Moved: it changed meanwhile, or is open for writing: `sha256sum * > SHA256SUMS` is for as long as it hashes.
     """
     with _opened(path) as (fd, before):
+        if _being_written(fd):
+            raise Moved
         if before.size > limit:
             raise AgentError(f"is {size(before.size)}, more than the {size(limit)} a checksum file may have")
         with open(fd, "rb", closefd=False) as file:
@@ -98,6 +102,8 @@ def _read_through(
             inflater.feed(buffer[:got])
         total += got
         progress(got)
+        if total > expected:
+            raise Moved  # it grows, maybe faster than it can be read
         if large and total - dropped >= _DROP_EVERY:
             os.posix_fadvise(fd, dropped, total - dropped, os.POSIX_FADV_DONTNEED)
             dropped = total
@@ -107,7 +113,7 @@ def _read_through(
 
 
 class _Inflater:
-    """Reads gzip members, one after the other, and forgets what they hold."""
+    """Reads gzip members, one after the other, and forgets what they hold; `finish` tells what they were."""
 
     def __init__(self) -> None:
         self.state = Stream.ENDED_EARLY
@@ -115,6 +121,8 @@ class _Inflater:
         self._member: zlib._Decompress | None = zlib.decompressobj(31)
         self._inflated = 0
         self._head = b""
+        self._padded = False
+        self._foreign = 0
 
     def feed(self, data: memoryview | bytes) -> None:
         if self.state is Stream.DAMAGED:
@@ -137,26 +145,33 @@ class _Inflater:
             data, self._member = self._member.unused_data, None
 
     def _next_member(self, data: bytes) -> bytes:
-        # What follows a member is another member, or zeros that fill up a tape's block.
-        data = self._head + data
-        self._head = b""
+        # What follows a member is another member, or zeros that fill up a tape's block and end it all.
+        if self._foreign:
+            self._foreign += len(data)
+            return b""
+        data, self._head = self._head + data, b""
         rest = data.lstrip(b"\0")
+        self._padded |= len(rest) < len(data)
         if not rest:
             return b""
-        if len(rest) == 1 and rest == _MAGIC[:1]:
+        if rest == _MAGIC[:1] and not self._padded:
             self._head = rest
             return b""
-        if rest[:2] != _MAGIC or len(rest) != len(data):
-            self.state, self.why = Stream.DAMAGED, f"{len(rest):,} bytes that are no gzip follow the end"
+        if rest[:2] != _MAGIC or self._padded:
+            self._foreign = len(rest)
             return b""
         self._member = zlib.decompressobj(31)
         return rest
 
     def finish(self) -> None:
+        foreign = self._foreign or len(self._head)
         if self.state is Stream.DAMAGED:
             return
-        if self._head:
-            self.state, self.why = Stream.DAMAGED, "1 byte that is no gzip follows the end"
+        if foreign:
+            self.state, self.why = (
+                Stream.DAMAGED,
+                f"its end is followed by {count(foreign, 'byte')} that cannot be gzip",
+            )
         elif self._member is None:
             self.state = Stream.COMPLETE
         else:
@@ -170,7 +185,10 @@ def _zlib_words(error: zlib.error, inflated: int) -> str:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[tuple[int, Signature]]:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except BlockingIOError as error:
+        raise Moved from error  # a file server holds a lease on it
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
@@ -186,6 +204,8 @@ def _being_written(fd: int) -> bool:
     Where leases do not exist (network file systems) or are not ours to take, time alone must tell.
     """
     try:
+        # A writer that comes while the lease is held makes the kernel send a signal; SIGIO would end the process.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
         return True

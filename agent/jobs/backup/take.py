@@ -221,6 +221,8 @@ def _describe(described: Manifest, places: Places, permissions: Permissions, not
 
 
 def _publish(folder: str, order: Order, identity: str) -> None:
+    with write.explained(folder):
+        write.sync_folder(folder)  # still there? Else nothing may be made where its disk was
     root = os.path.dirname(os.path.dirname(folder))
     tier = os.path.join(root, order.tier)
     write.make_folder(tier, order.permissions, below=root)

@@ -43,6 +43,32 @@ def part_with(
         return incidents.observe(db, findings, now, telling.policy, telling.severities)
 
 
+def let_go(
+    db: sqlite3.Connection, keeps: Mapping[str, float], now: float, telling: Telling, *, everything: bool
+) -> int:
+    """Stop to mourn archives that would have been removed by now, or `everything` that is gone.
+
+    Returns how many were let go.
+    """
+    with writing(db):
+        findings = []
+        for one in catalogue.archives(db):
+            if one.vanished is None:
+                continue
+            why = "accepted: it is gone" if everything else _outlived(db, one.key, keeps, now)
+            if why:
+                catalogue.forget(db, one.key)
+                findings.append(Finding("archive_bad", rules.subject(*one.key), Level.OK, why))
+        if everything:
+            findings += [
+                Finding("archives_vanished", one.subject, Level.OK, "accepted: they are gone")
+                for one in incidents.active(db)
+                if one.rule == "archives_vanished"
+            ]
+        incidents.observe(db, findings, now, telling.policy, telling.severities)
+    return sum(1 for one in findings if one.rule == "archive_bad")
+
+
 def _outlived(db: sqlite3.Connection, key: Key, keeps: Mapping[str, float], now: float) -> str:
     entry = catalogue.folder(db, key.location, key.folder)
     known = catalogue.archive(db, key)
@@ -62,7 +88,7 @@ def _losses(location: str, lost: list[Key], before: int) -> list[Finding]:
                 location,
                 Level.CRITICAL,
                 f"{count(len(lost), 'archive')} of {before:,} vanished at once",
-                "Was the location emptied or replaced, or another disk mounted? Look before anything is written.",
+                "Was the location emptied or replaced, or another disk mounted? `snapward reconcile` accepts the loss.",
             )
         ]
     why = "it was here, and is gone"

@@ -1,0 +1,487 @@
+import contextlib
+import gzip
+import hashlib
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import agent
+from agent.adapters.shelf import read as module
+from agent.adapters.shelf.look import signature
+from agent.adapters.shelf.read import Moved, read, read_small
+from agent.errors import AgentError
+from agent.rules.archive import Promise, Reading, State, Stream, Verdict, judge
+
+MIB = 1 << 20
+PARTS = [b"alpha" * 50, b"", b"beta" * 60]
+MEMBERS = [gzip.compress(one, mtime=0) for one in PARTS]
+
+# Files that gzip itself can be asked about: what it thinks of them is the exit code of `gzip --test`.
+SHAPES = {
+    "one member": (MEMBERS[0], 0),
+    "three members": (b"".join(MEMBERS), 0),
+    "zeros up to a block": (MEMBERS[0] + bytes(777), 0),
+    "members and zeros": (b"".join(MEMBERS) + b"\0", 0),
+    "garbage": (MEMBERS[0] + b"rubbish", 2),
+    "zeros and garbage": (MEMBERS[0] + b"\0\0x", 2),
+    "zeros and a member": (MEMBERS[0] + bytes(10) + MEMBERS[2], 2),
+    "zeros and half a magic number": (MEMBERS[0] + b"\0\0\x1f", 2),
+    "half a magic number": (MEMBERS[0] + b"\x1f", 1),
+    "a magic number": (MEMBERS[0] + b"\x1f\x8b", 1),
+    "half a member": (MEMBERS[0] + MEMBERS[2][:-3], 1),
+    "half of it": (MEMBERS[0][:-9], 1),
+    "another checksum": (MEMBERS[0][:-8] + bytes(4) + MEMBERS[0][-4:], 1),
+    "another length": (MEMBERS[0][:-1] + b"\1", 1),
+}
+
+CHILD = """
+import os, sys
+from agent.adapters.shelf.read import read, Moved
+
+def become_nobody():
+    if os.geteuid() == 0:
+        os.setgroups([]); os.setgid(65534); os.setuid(65534)
+"""
+
+
+def child(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", CHILD + code, *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(agent.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def holding(path: Path, code: str) -> Iterator[None]:
+    """Another process that has the file open as `fd` and does something to it, until the block ends."""
+    program = (
+        f"import fcntl, os, sys; fd = os.open(sys.argv[1], os.O_RDWR); {code}; print('ready', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"ready\n"
+        try:
+            yield
+        finally:
+            other.communicate(b"\n", timeout=10)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user can reach, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def dice(seed: int | str) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - the same damage each time, not a secret
+
+
+def written(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    return str(path)
+
+
+def reading(path: Path, data: bytes) -> Reading:
+    return read(written(path, data), None)[0]
+
+
+def promised(data: bytes) -> Promise:
+    return Promise("SHA256SUMS", hashlib.sha256(data).hexdigest(), len(data))
+
+
+def proof(path: Path, data: bytes, *promises: Promise) -> Verdict:
+    return judge(reading(path, data), promises, 1, "a.gz")
+
+
+def gunzips_to(data: bytes, content: bytes) -> bool:
+    """Whether damage did no harm: a time in the header, or one way instead of another to say the same."""
+    try:
+        return gzip.decompress(data) == content
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def open_files() -> set[str]:
+    return {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/dev/fd/{fd}")}
+
+
+# Damage.
+
+
+def test_every_flipped_bit_is_found_that_changes_what_gunzip_gives(tmp_path: Path) -> None:
+    content = dice(1).randbytes(60) + b"compressible " * 20
+    whole = gzip.compress(content, mtime=0)
+    for position in range(len(whole) * 8):
+        data = bytearray(whole)
+        data[position // 8] ^= 1 << position % 8
+        alone = proof(tmp_path / "a.gz", bytes(data))
+        assert alone.bad or (alone.state is State.NO_CHECKSUM and gunzips_to(data, content)), (position, alone)
+        compared = proof(tmp_path / "a.gz", bytes(data), promised(whole))
+        assert compared.state in {State.CORRUPT, State.TRUNCATED}, (position, compared)
+
+
+@pytest.mark.parametrize("content", ["random", "text", "zeros"])
+def test_a_flipped_byte_anywhere_in_a_large_archive_is_found(tmp_path: Path, content: str) -> None:
+    thrown = dice(content)
+    size = 3 * MIB
+    plain = {
+        "random": thrown.randbytes(size),
+        "text": b"".join(b"%d bottles of beer\n" % thrown.randrange(10**9) for _ in range(size // 26)),
+        "zeros": bytes(size),
+    }[content]
+    whole = gzip.compress(plain, compresslevel=1, mtime=0)
+    assert proof(tmp_path / "a.gz", whole, promised(whole)).state is State.GOOD
+    for _ in range(15):
+        data = bytearray(whole)
+        data[thrown.randrange(len(data))] ^= thrown.randrange(1, 256)
+        assert proof(tmp_path / "a.gz", bytes(data)).bad or gunzips_to(data, plain)
+        assert proof(tmp_path / "a.gz", bytes(data), promised(whole)).state in {State.CORRUPT, State.TRUNCATED}
+
+
+def test_an_archive_cut_anywhere_is_found(tmp_path: Path) -> None:
+    whole = gzip.compress(dice(2).randbytes(200) + bytes(5000), mtime=0)
+    for length in range(len(whole)):
+        assert proof(tmp_path / "a.gz", whole[:length], promised(whole)).state is State.TRUNCATED
+        assert proof(tmp_path / "a.gz", whole[:length]).state is (
+            State.CORRUPT if length == 1 else State.TRUNCATED  # one byte is not known to be gzip
+        )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gzip_itself_thinks_the_same_of_what_it_can_be_given(tmp_path: Path, shape: str) -> None:
+    data, expected = SHAPES[shape]
+    path = tmp_path / "a.gz"
+    found = reading(path, data)
+    asked = subprocess.run(["gzip", "--test", str(path)], capture_output=True, check=False)
+    assert asked.returncode == expected
+    assert (found.stream is Stream.COMPLETE) == (expected == 0)
+    assert found.size == len(data)
+    assert found.sha256 == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 13, 64])
+def test_it_makes_no_difference_in_which_pieces_a_stream_comes(shape: str, length: int) -> None:
+    data, _ = SHAPES[shape]
+    seen = []
+    for pieces in ([data], [data[start : start + length] for start in range(0, len(data), length)]):
+        inflater = module._Inflater()
+        for piece in pieces:
+            inflater.feed(piece)
+        inflater.finish()
+        seen.append((inflater.state, inflater.why.partition(" after ")[0]))
+    assert seen[0] == seen[1]
+
+
+def test_a_stream_of_many_members_is_read_to_its_end(tmp_path: Path) -> None:
+    thrown = dice(3)
+    members = [gzip.compress(thrown.randbytes(thrown.randrange(4000)), mtime=0) for _ in range(2000)]
+    assert reading(tmp_path / "a.gz", b"".join(members)).stream is Stream.COMPLETE
+    members[1500] = members[1500][:-1]
+    assert reading(tmp_path / "a.gz", b"".join(members)).stream is Stream.DAMAGED
+
+
+def test_what_is_named_gzip_and_is_none_is_corrupt(tmp_path: Path) -> None:
+    assert proof(tmp_path / "a.gz", b"SQLite format 3\0" * 100).state is State.CORRUPT
+
+
+def test_an_empty_file_is_truncated_and_a_small_one_undersized(tmp_path: Path) -> None:
+    assert proof(tmp_path / "a.gz", b"").state is State.TRUNCATED
+    small = gzip.compress(b"")
+    verdict = judge(reading(tmp_path / "a.gz", small), (promised(small),), 1024, "a.gz")
+    assert (verdict.state, verdict.why) == (State.UNDERSIZED, "has 20 bytes; the minimum is 1 KiB")
+
+
+def test_a_file_that_is_no_gzip_is_hashed_alone(tmp_path: Path) -> None:
+    data = dice(4).randbytes(3 * MIB + 17)
+    found = reading(tmp_path / "a.snapshot", data)
+    assert (found.stream, found.size, found.sha256) == (Stream.PLAIN, len(data), hashlib.sha256(data).hexdigest())
+
+
+def test_without_its_stream_an_archive_is_only_hashed(tmp_path: Path) -> None:
+    data = gzip.compress(b"x" * 100)[:-1]
+    found, _ = read(written(tmp_path / "a.gz", data), None, stream=False)
+    assert (found.stream, found.sha256) == (Stream.NOT_READ, hashlib.sha256(data).hexdigest())
+
+
+def test_progress_adds_up_to_the_size(tmp_path: Path) -> None:
+    seen: list[int] = []
+    path = written(tmp_path / "a", bytes(5 * MIB + 1))
+    read(path, None, progress=seen.append)
+    assert sum(seen) == 5 * MIB + 1
+    assert max(seen) <= MIB
+
+
+# Limits.
+
+
+def test_a_gzip_bomb_is_read_in_constant_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.gz"
+    with gzip.open(path, "wb", compresslevel=9) as bomb:
+        for _ in range(400):
+            bomb.write(bytes(MIB))
+    assert path.stat().st_size < MIB
+    told = child(
+        "def peak():\n"
+        "    return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
+        "before = peak(); found, _ = read(sys.argv[1], None); print(found.stream, peak() - before)",
+        str(path),
+    )
+    stream, grown = told.stdout.split()
+    assert stream == "complete"
+    assert int(grown) < 12 * 1024  # KiB
+
+
+def cached(path: Path) -> int:
+    told = subprocess.run(
+        ["fincore", "--bytes", "--noheadings", "--output", "RES", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(told.stdout)
+
+
+@pytest.mark.skipif(not shutil.which("fincore"), reason="fincore of util-linux tells what the page cache holds")
+def test_what_was_read_does_not_stay_in_the_page_cache(tmp_path: Path) -> None:
+    path = tmp_path / "large.snapshot"
+    with path.open("wb") as file:
+        file.write(dice(5).randbytes(MIB) * 64)
+        os.fsync(file.fileno())
+    kind = subprocess.run(["stat", "-f", "-c", "%T", str(path)], capture_output=True, text=True, check=True).stdout
+    if kind.strip() in {"tmpfs", "overlayfs"}:
+        pytest.skip(f"the temporary folder is on {kind.strip()}, which has no cache of its own")
+    assert cached(path) == 64 * MIB
+    assert read(str(path), None)[0].size == 64 * MIB
+    assert cached(path) < MIB
+
+
+def test_a_checksum_file_has_a_limit(tmp_path: Path) -> None:
+    path = written(tmp_path / "SHA256SUMS", b"x" * 100)
+    assert read_small(path, 100) == (b"x" * 100, signature(path))
+    with pytest.raises(AgentError, match="is 100 B, more than the 99 B a checksum file may have"):
+        read_small(path, 99)
+
+
+# Files that are not at rest.
+
+
+def test_a_file_that_another_process_writes_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.snapshot"
+    written(path, b"x" * 2000)
+    seen = signature(str(path))
+    with holding(path, "0"):
+        with pytest.raises(Moved):
+            read(str(path), seen)
+        with pytest.raises(Moved):
+            read_small(str(path))
+    assert signature(str(path)) == seen
+    assert read(str(path), seen)[0].size == 2000
+
+
+def test_a_file_that_another_process_only_reads_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.snapshot"
+    written(path, b"x" * 2000)
+    with holding(path, "os.close(fd); fd = os.open(sys.argv[1], os.O_RDONLY)"):
+        assert read(str(path), None)[0].size == 2000
+
+
+def test_a_file_that_another_process_has_leased_is_left_until_later(tmp_path: Path) -> None:
+    # As a file server does for its clients: opening without waiting fails then.
+    path = tmp_path / "a.snapshot"
+    written(path, b"x" * 2000)
+    ignoring = "import signal; signal.signal(signal.SIGIO, signal.SIG_IGN)"
+    with holding(path, f"{ignoring}; fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)"), pytest.raises(Moved):
+        read(str(path), None)
+
+
+def test_a_writer_that_comes_meanwhile_does_not_end_the_process(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.snapshot", b"x" * 2000)
+    with subprocess.Popen(["sh", "-c", 'while :; do : >>"$0"; done', path]) as writer:
+        try:
+            told = child(
+                "import signal, time\n"
+                "signal.signal(signal.SIGIO, signal.SIG_DFL)\n"
+                "until = time.monotonic() + 0.5\n"
+                "while time.monotonic() < until:\n"
+                "    try: read(sys.argv[1], None)\n"
+                "    except Moved: pass",
+                path,
+            )
+        finally:
+            writer.kill()
+    assert told.returncode == 0
+
+
+def test_reading_does_not_keep_a_writer_out(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.snapshot", b"x" * 2000)
+
+    def write(_: int) -> None:
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+    assert read(path, None, progress=write)[0].size == 2000
+
+
+def grow(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def overwrite(path: Path) -> None:
+    old = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"new!")
+    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+def replace(path: Path) -> None:
+    old = path.stat()
+    new = path.with_suffix(".new")
+    new.write_bytes(path.read_bytes())
+    os.utime(new, ns=(old.st_atime_ns, old.st_mtime_ns))
+    os.replace(new, path)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def link(path: Path) -> None:
+    new = path.with_suffix(".new")
+    path.rename(new)
+    path.symlink_to(new)
+
+
+@pytest.mark.parametrize("change", [grow, overwrite, cut, replace, remove, link])
+def test_a_file_that_changes_while_it_is_read_is_not_judged(tmp_path: Path, change) -> None:
+    path = tmp_path / "a.snapshot"
+    written(path, dice(6).randbytes(2 * MIB))
+    todo = [change]
+
+    def meddle(_: int) -> None:
+        if todo:
+            todo.pop()(path)
+
+    with pytest.raises(Moved):
+        read(str(path), signature(str(path)), progress=meddle)
+    assert not todo
+
+
+@pytest.mark.parametrize("change", [grow, overwrite, cut, replace, remove])
+def test_a_file_that_is_not_the_one_that_was_seen_is_not_judged(tmp_path: Path, change) -> None:
+    path = tmp_path / "a.snapshot"
+    written(path, b"x" * 2000)
+    seen = signature(str(path))
+    change(path)
+    with pytest.raises(Moved):
+        read(str(path), seen)
+
+
+def test_a_file_that_grows_for_ever_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    written(path, b"x" * 2000)
+    rounds = []
+
+    def grow_again(_: int) -> None:
+        rounds.append(1)
+        assert len(rounds) < 10
+        grow(path)
+
+    with pytest.raises(Moved):
+        read(str(path), None, progress=grow_again)
+
+
+# What is no file, or cannot be read.
+
+
+def test_what_is_no_file_is_unreadable_and_never_blocks(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gz")
+    (tmp_path / "folder.gz").mkdir()
+    (tmp_path / "target").write_bytes(b"x" * 2000)
+    (tmp_path / "link.gz").symlink_to(tmp_path / "target")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.gz"))
+        said = {one: read(str(tmp_path / f"{one}.gz"), None)[0] for one in ("pipe", "folder", "link", "socket")}
+    assert {one: found.error for one, found in said.items()} == {
+        "pipe": "is a pipe, socket or device, not a file",
+        "folder": "is a folder, not a file",
+        "link": "is a symbolic link; links are not followed",
+        "socket": "cannot be read: No such device or address",
+    }
+    assert all(judge(found, (), 1).state is State.UNREADABLE for found in said.values())
+
+
+def test_a_file_that_may_not_be_read_is_unreadable(public: Path) -> None:
+    path = public / "a.gz"
+    path.write_bytes(gzip.compress(b"x"))
+    path.chmod(0)
+    told = child("become_nobody(); print(read(sys.argv[1], None)[0].error)", str(path))
+    assert told.stdout == "cannot be read: Permission denied\n"
+
+
+def test_a_file_of_another_owner_is_read_although_it_cannot_be_leased(public: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root can give a file to somebody else")
+    path = public / "a.gz"
+    path.write_bytes(gzip.compress(b"x"))
+    told = child("become_nobody(); print(read(sys.argv[1], None)[0].stream)", str(path))
+    assert told.stdout == "complete\n"
+
+
+def test_a_disk_that_fails_makes_an_archive_unreadable() -> None:
+    # Nothing is mapped at address 0, so that this file's first byte gives EIO as a bad sector does.
+    found, _ = read("/proc/self/mem", None)
+    assert found.error == "cannot be read: Input/output error"
+    assert judge(found, (), 1).state is State.UNREADABLE
+
+
+def test_a_file_that_is_gone_has_moved(tmp_path: Path) -> None:
+    with pytest.raises(Moved):
+        read(str(tmp_path / "a.gz"), None)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(Moved):
+        read(str(tmp_path / "file" / "a.gz"), None)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.gz", b"two\nlines.gz", b"n" * 252 + b".gz"])
+def test_a_file_of_any_name_is_read(tmp_path: Path, name: bytes) -> None:
+    path = os.path.join(tmp_path, os.fsdecode(name))
+    with open(path, "wb") as file:
+        file.write(gzip.compress(b"x"))
+    assert read(path, signature(path))[0].stream is Stream.COMPLETE
+
+
+def test_no_descriptor_is_left_whatever_comes_of_a_reading(tmp_path: Path) -> None:
+    path = tmp_path / "a.gz"
+    written(path, gzip.compress(bytes(MIB))[:-1])
+    (tmp_path / "link").symlink_to(path)
+    before = open_files()
+    for name in ("a.gz", "link", "", "missing"):
+        with contextlib.suppress(Moved):
+            read(str(tmp_path / name), None)
+        with contextlib.suppress(Moved, OSError, AgentError):
+            read_small(str(tmp_path / name), 10)
+    with pytest.raises(Moved):
+        read(str(path), None, progress=lambda _: grow(path))
+    assert open_files() == before

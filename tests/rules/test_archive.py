@@ -1,0 +1,232 @@
+from itertools import combinations, product
+
+import pytest
+
+from agent.rules.archive import (
+    BAD,
+    Promise,
+    Reading,
+    State,
+    Stream,
+    Verdict,
+    backup_state,
+    finding,
+    judge,
+    subject,
+    uncompared,
+)
+from agent.rules.finding import Finding, Level, ok
+
+SHA, OTHER = "0123456789abcdef" * 4, "fedcba9876543210" * 4
+SUMS = Promise("SHA256SUMS", SHA)
+MANIFEST = Promise("manifest.json", SHA, 2000)
+WHOLE = Reading(2000, SHA, Stream.COMPLETE)
+
+
+def read(
+    size: int = 2000, sha: str = SHA, stream: Stream = Stream.COMPLETE, why: str = "no end after 9 B", error: str = ""
+) -> Reading:
+    return Reading(size, sha, stream, why, error)
+
+
+@pytest.mark.parametrize(
+    ("reading", "promises", "state", "why"),
+    [
+        (read(), (SUMS,), State.GOOD, "size and SHA-256 equal SHA256SUMS; gzip read to its end"),
+        (
+            read(),
+            (MANIFEST, SUMS),
+            State.GOOD,
+            "size and SHA-256 equal manifest.json and SHA256SUMS; gzip read to its end",
+        ),
+        (
+            read(),
+            (),
+            State.NO_CHECKSUM,
+            "nothing promises its SHA-256, so it could not be compared; gzip read to its end",
+        ),
+        (
+            read(),
+            (Promise("x", None, 2000),),
+            State.NO_CHECKSUM,
+            "nothing promises its SHA-256, so it could not be compared; gzip read to its end",
+        ),
+        (read(error="cannot be read: Input/output error"), (SUMS,), State.UNREADABLE, "cannot be read: Input/output error"),
+        (read(size=0), (SUMS,), State.TRUNCATED, "is empty: 0 bytes"),
+        (
+            read(size=1999),
+            (MANIFEST,),
+            State.TRUNCATED,
+            "1 byte of the 2,000 that manifest.json promises are missing",
+        ),
+        (
+            read(size=2001),
+            (MANIFEST,),
+            State.CORRUPT,
+            "is 1 byte longer than the 2,000 manifest.json promises",
+        ),
+        (
+            read(stream=Stream.ENDED_EARLY),
+            (SUMS,),
+            State.TRUNCATED,
+            "the compressed stream ends early: no end after 9 B",
+        ),
+        (
+            read(stream=Stream.DAMAGED, why="incorrect data check"),
+            (SUMS,),
+            State.CORRUPT,
+            "the compressed stream is damaged: incorrect data check",
+        ),
+        (
+            read(sha=OTHER),
+            (SUMS,),
+            State.CORRUPT,
+            "SHA-256 is fedcba9876543210…, but SHA256SUMS promises 0123456789abcdef…",
+        ),
+        (
+            read(stream=Stream.PLAIN),
+            (SUMS,),
+            State.CORRUPT,
+            "is named as gzip, but does not begin as gzip does",
+        ),
+        (read(size=1023), (SUMS,), State.UNDERSIZED, "has 1,023 bytes; the minimum is 1 KiB"),
+        (read(size=1024), (SUMS,), State.GOOD, "size and SHA-256 equal SHA256SUMS; gzip read to its end"),
+        (
+            read(stream=Stream.NOT_READ),
+            (SUMS,),
+            State.NO_CHECKSUM,
+            "its compressed stream was not read, so nothing is proved",
+        ),
+    ],
+)  # fmt: skip
+def test_every_verdict_says_what_was_found_and_by_how_much(
+    reading: Reading, promises: tuple[Promise, ...], state: State, why: str
+) -> None:
+    verdict = judge(reading, promises, 1024, "c.snapshot.gz")
+    assert (verdict.state, verdict.why) == (state, why)
+
+
+@pytest.mark.parametrize(
+    ("reading", "promises", "state"),
+    [
+        (read(size=0, error="EIO"), (MANIFEST,), State.UNREADABLE),
+        (read(size=0, stream=Stream.DAMAGED), (MANIFEST,), State.TRUNCATED),
+        (read(size=1999, sha=OTHER, stream=Stream.DAMAGED), (MANIFEST,), State.TRUNCATED),
+        (read(size=2001, stream=Stream.ENDED_EARLY), (MANIFEST,), State.CORRUPT),
+        (read(sha=OTHER, stream=Stream.ENDED_EARLY), (MANIFEST,), State.TRUNCATED),
+        (read(size=9, sha=OTHER), (SUMS,), State.CORRUPT),
+        (read(size=9), (), State.UNDERSIZED),
+    ],
+)
+def test_the_most_telling_of_several_reasons_is_the_one_that_is_given(
+    reading: Reading, promises: tuple[Promise, ...], state: State
+) -> None:
+    assert judge(reading, promises, 1024, "c.snapshot.gz").state is state
+
+
+def test_a_flipped_byte_is_named_before_the_damage_it_does_to_the_stream() -> None:
+    verdict = judge(read(sha=OTHER, stream=Stream.DAMAGED), (SUMS,), 0, "c.gz")
+    assert "SHA-256 is" in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("c.gz", State.CORRUPT),
+        ("c.tgz", State.CORRUPT),
+        ("c.snapshot", State.GOOD),
+        ("c.gz.bak", State.GOOD),
+        ("", State.GOOD),
+    ],
+)
+def test_only_a_name_that_says_gzip_demands_gzip(name: str, state: State) -> None:
+    assert judge(read(stream=Stream.PLAIN), (SUMS,), 0, name).state is state
+
+
+_PROMISES = [
+    Promise("a", SHA, 100),
+    Promise("b", SHA),
+    Promise("c", None, 100),
+    Promise("d", OTHER),
+    Promise("e", None, 99),
+    Promise("f", SHA, 101),
+    Promise("g"),
+]
+
+
+def test_nothing_is_good_without_an_equal_sum_from_every_source_the_promised_size_and_a_whole_stream() -> None:
+    sources = [(), *combinations(_PROMISES, 1), *combinations(_PROMISES, 2), *combinations(_PROMISES, 3)]
+    found = set()
+    for size, sha, stream, error, minimum, name, promises in product(
+        (0, 99, 100, 101), (SHA, OTHER), Stream, ("", "EIO"), (0, 100), ("c.gz", "c"), sources
+    ):
+        verdict = judge(Reading(size, sha, stream, "", error), promises, minimum, name)
+        whole = stream is Stream.COMPLETE or (stream is Stream.PLAIN and name == "c")
+        sums = [one.sha256 for one in promises if one.sha256 is not None]
+        sizes = [one.size for one in promises if one.size is not None]
+        held = not error and size and whole and {*sums} <= {sha} and {*sizes} <= {size} and size >= minimum
+        assert (verdict.state is State.GOOD) is bool(held and sums), verdict
+        assert verdict.level == ("intact" if verdict.state is State.GOOD else "arrived")
+        if held and not sums:
+            assert verdict.state is State.NO_CHECKSUM
+        if verdict.state is State.NO_CHECKSUM:
+            assert held or stream is Stream.NOT_READ
+        assert verdict.why
+        found.add(verdict.state)
+    assert found == set(State) - {State.VANISHED}
+
+
+def test_only_good_and_uncompared_archives_are_not_bad() -> None:
+    assert {state for state in State if not Verdict(state, "", "").bad} == {State.GOOD, State.NO_CHECKSUM}
+
+
+@pytest.mark.parametrize("state", sorted(BAD))
+def test_a_bad_verdict_is_critical_and_says_what_to_do(state: State) -> None:
+    found = finding("primary:daily/c.gz", Verdict(state, "arrived", "it broke"))
+    assert (found.rule, found.subject, found.level) == ("archive_bad", "primary:daily/c.gz", Level.CRITICAL)
+    assert found.why == f"{state}: it broke"
+    beginning = {State.VANISHED: "Look for what removed it", State.UNREADABLE: "Give the agent's user the right"}
+    assert found.hint.startswith(beginning.get(state, "Do not restore from it."))
+
+
+@pytest.mark.parametrize("state", [State.GOOD, State.NO_CHECKSUM])
+def test_a_verdict_that_is_not_bad_ends_the_incident(state: State) -> None:
+    assert finding("s", Verdict(state, "arrived", "fine")) == ok("archive_bad", "s", "fine")
+
+
+def test_archives_without_a_checksum_are_one_warning_with_their_number() -> None:
+    assert uncompared("s", 0) == ok("checksum_missing", "s", "every archive has a promised checksum")
+    one = uncompared("s", 1)
+    assert (one.rule, one.subject, one.level) == ("checksum_missing", "s", Level.WARNING)
+    assert one.why.startswith("1 archive could be read")
+    assert uncompared("s", 2).why.startswith("2 archives could")
+    assert "sha256sum FILE > FILE.sha256" in one.hint
+
+
+def test_a_subject_is_a_path_behind_the_name_of_its_location() -> None:
+    assert subject("primary", "daily/x", "c.gz") == "primary:daily/x/c.gz"
+    assert subject("primary", "", "c.gz") == "primary:c.gz"
+
+
+@pytest.mark.parametrize(
+    ("states", "missing", "expected"),
+    [
+        ([State.GOOD], 0, "good"),
+        ([State.GOOD, State.GOOD], 1, "incomplete"),
+        ([State.GOOD, State.NO_CHECKSUM], 0, "unknown"),
+        ([State.NO_CHECKSUM], 1, "incomplete"),
+        ([], 0, "unknown"),
+        ([], 2, "incomplete"),
+        *[([State.GOOD, state], 1, "bad") for state in sorted(BAD)],
+    ],
+)
+def test_a_backup_is_as_good_as_its_worst_archive(states: list[State], missing: int, expected: str) -> None:
+    assert backup_state(states, missing) == expected
+
+
+def test_a_level_is_read_as_a_word() -> None:
+    assert [level.word for level in sorted(Level)] == ["ok", "warning", "critical"]
+
+
+def test_a_finding_that_ends_an_incident_needs_no_reason() -> None:
+    assert ok("r", "s") == Finding("r", "s", Level.OK, "", "")
