@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check wheel-test bench campaign clean
+.PHONY: help run test lint check wheel-test bench campaign clean
 
 help: ## list what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,12 +21,13 @@ run: $(READY) ## set up, then show everything on an embedded Qdrant: snapward de
 test: $(READY) ## set up, then run the whole test suite
 	$(BIN)/python -m pytest -n auto
 
-check: $(READY) ## lint, format, types, import contracts, tests
+lint: $(READY) ## lint, format, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n auto
+
+check: lint test ## everything a change must pass: lint, then the tests
 
 wheel-test: $(READY) ## build the wheel through the sdist and test it away from the checkout
 	PYTHON=$(BIN)/python sh tests/wheel_test.sh
