@@ -5,7 +5,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from agent.adapters import edge, ledger
 from agent.adapters.ledger import catalogue, incidents, outbox
 from agent.cli import text
 from agent.errors import AgentError, Refused
+from agent.files import itself
 from agent.jobs import overview
 from agent.jobs.overview import Backup
 from agent.rules.archive import Stream
@@ -145,7 +145,7 @@ def _agent(config: str, *, keep: bool) -> "Iterator[subprocess.Popen[bytes]]":
     log = open(os.path.join(os.path.dirname(config), "agent.log"), "wb")  # noqa: SIM115 - the child keeps it
     with log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "agent", "--config", config, "run"],
+            itself("agent", "--config", config, "run"),
             stderr=log,
             stdin=subprocess.DEVNULL,
             start_new_session=keep,
@@ -189,7 +189,7 @@ def _until(what: str, process: "subprocess.Popen[bytes]", seen: Callable[[], T |
 def _report(config: str) -> str:
     """Render the report of the week that is running, as an operator would."""
     done = subprocess.run(
-        [sys.executable, "-m", "agent", "--config", config, "report", "render", "--week", "current"],
+        itself("agent", "--config", config, "report", "render", "--week", "current"),
         capture_output=True,
         text=True,
         check=False,

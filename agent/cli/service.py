@@ -6,6 +6,7 @@ import sys
 import click
 
 from agent.cli.config import check_targets
+from agent.files import itself
 from agent.settings import check_secrets, load
 
 
@@ -19,6 +20,5 @@ def run_(ctx: click.Context) -> None:
     # All of that took memory which an agent that sleeps for months has no use for: begin anew without it.
     verbose = ["--verbose"] if ctx.obj["verbose"] else []
     sys.stdout.flush()
-    os.execv(  # noqa: S606 - our own interpreter
-        sys.executable, [sys.executable, "-m", "agent.daemon", os.path.abspath(loaded.path), *verbose]
-    )
+    command = itself("agent.daemon", os.path.abspath(loaded.path), *verbose)
+    os.execv(command[0], command)  # noqa: S606 - our own interpreter

@@ -48,12 +48,16 @@ class Arrivals:
         rested = {key: found for key, found in self._settling.ready(now) if key.location not in busy}
         portions: dict[str, list[Work]] = {}
         weight: dict[str, int] = {}
-        for key in sorted(rested, key=lambda one: (not is_checksum_file(one.name), one)):
-            if key in self._reading or self._promise_pending(key, rested):
+        full: set[str] = set()
+        sums = [key for key in rested if is_checksum_file(key.name)]
+        for key in (*sums, *(rested.keys() - sums)):
+            if key.location in full or key in self._reading or self._promise_pending(key, rested):
                 continue
             portion = portions.setdefault(key.location, [])
             weight[key.location] = weight.get(key.location, 0) + rested[key].size
-            if len(portion) < _FILES and (not portion or weight[key.location] <= _BYTES):
+            if portion and (len(portion) == _FILES or weight[key.location] > _BYTES):
+                full.add(key.location)
+            else:
                 portion.append(self._work(key, rested[key]))
         for portion in portions.values():
             for work in portion:

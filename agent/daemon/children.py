@@ -4,9 +4,10 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 
 from msgspec import Struct
+
+from agent.files import itself
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +103,6 @@ class Children:
 
     def _spawn(self, argv: list[str]) -> "subprocess.Popen[bytes]":
         # The daemon's own environment names systemd's socket; a child that spoke there would speak for us.
+        command = itself("agent", "--config", self._config, *argv)
         environment = {k: v for k, v in os.environ.items() if k not in {"NOTIFY_SOCKET", "WATCHDOG_USEC"}}
-        return subprocess.Popen(
-            [sys.executable, "-m", "agent", "--config", self._config, *argv],
-            stdin=subprocess.DEVNULL,
-            env=environment,
-        )
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
