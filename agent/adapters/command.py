@@ -1,5 +1,6 @@
 """Run a site's own program, keep the end of what it prints, and stop it at its deadline."""
 
+import contextlib
 import os
 import selectors
 import signal
@@ -37,7 +38,7 @@ def run(
 
     Raises:
         BadConfig: there is no such program.
-        NoRights: it may not be run.
+        NoRights: it may not be run, or not be ended.
     """
     began = time.monotonic()
     try:
@@ -67,17 +68,13 @@ def _attend(
     assert process.stdout is not None  # noqa: S101 - Popen was given a pipe
     with process.stdout, selectors.DefaultSelector() as ready:
         ready.register(process.stdout, selectors.EVENT_READ)
-        reading = True
-        while reading or process.poll() is None:
-            if reading and ready.select(0.25):
+        while not _over(process, ready, told=kill_at is not None):
+            if ready.select(0.25 if ready.get_map() else 0.05):
                 data = os.read(process.stdout.fileno(), 65536)
                 tail += data
                 del tail[:-_TAIL]
-                reading = bool(data)
-            elif not reading:
-                _wait_a_little(process)
-            elif process.poll() is not None and not ready.select(0):
-                break  # ended, but something it started holds its output open
+                if not data:
+                    ready.unregister(process.stdout)
             now = time.monotonic()
             if kill_at is None and (now >= until or stopping()):
                 timed_out, stopped = now >= until, now < until
@@ -85,15 +82,26 @@ def _attend(
                 _signal(process, signal.SIGTERM)
             elif kill_at is not None and now >= kill_at:
                 _signal(process, signal.SIGKILL)
+                break
     process.wait()
     return timed_out, stopped, tail
 
 
-def _wait_a_little(process: "subprocess.Popen[bytes]") -> None:
-    try:
-        process.wait(0.25)
-    except subprocess.TimeoutExpired:
-        return
+def _over(process: "subprocess.Popen[bytes]", ready: selectors.BaseSelector, *, told: bool) -> bool:
+    """Whether it ended and all is read; what it left running is waited for only once all were told to end."""
+    if process.poll() is None or (ready.get_map() and ready.select(0)):
+        return False
+    return not told or not _anybody(process.pid)
+
+
+def _anybody(group: int) -> bool:
+    """Whether a process of the group still runs; what has ended and is only not collected yet does not count."""
+    for number in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{number}/stat", "rb") as file:
+            state, _, its_group = file.read().rpartition(b") ")[2].split()[:3]
+            if int(its_group) == group and state not in {b"Z", b"X"}:
+                return True
+    return False
 
 
 def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
@@ -101,3 +109,8 @@ def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
         os.killpg(process.pid, number)
     except ProcessLookupError:
         return
+    except PermissionError as error:
+        raise NoRights(
+            f"process {process.pid} cannot be ended: it runs as another user",
+            "Let the whole agent run as that user instead of calling the program through sudo.",
+        ) from error

@@ -14,12 +14,14 @@ _PROBE = ".snapward-probe"
 
 
 class Mount(Struct, frozen=True):
-    """One line of /proc/self/mountinfo."""
+    """One line of /proc/self/mountinfo: `root` is the folder of the device that shows at `point`."""
 
     id: int
+    parent: int
+    device: str
+    root: str
     point: str
     kind: str
-    options: str
 
 
 def mounts() -> list[Mount]:
@@ -29,7 +31,16 @@ def mounts() -> list[Mount]:
         for line in file:
             left, _, right = line.partition(" - ")
             fields = left.split(" ")
-            found.append(Mount(int(fields[0]), _unescaped(fields[4]), right.split(" ")[0], fields[5]))
+            found.append(
+                Mount(
+                    int(fields[0]),
+                    int(fields[1]),
+                    fields[2],
+                    _unescaped(fields[3]),
+                    _unescaped(fields[4]),
+                    right.split(" ")[0],
+                )
+            )
     return found
 
 
@@ -43,7 +54,7 @@ def root(path: str, mount: str | None) -> Root:
     """Look at a location's folder, and at the mount it is expected on, without changing anything."""
     real = os.path.realpath(path)
     table = mounts()
-    if mount is not None and os.path.realpath(mount) not in {one.point for one in table}:
+    if mount is not None and not _mounted(os.path.realpath(mount), table):
         return Root(f"is not on its disk: nothing is mounted at {mount}", f"Mount it: `mount {mount}`.")
     try:
         found = os.stat(real)
@@ -58,6 +69,25 @@ def root(path: str, mount: str | None) -> Root:
     on = mount_of(real, table)
     read_only = bool(os.statvfs(real).f_flag & os.ST_RDONLY)
     return Root("", "", found.st_dev, found.st_ino, on.id if on else 0, read_only)
+
+
+def _mounted(point: str, table: list[Mount]) -> bool:
+    """Whether something is really mounted there.
+
+    A folder that is bound onto itself, as systemd does with every ReadWritePaths= of a unit, is no disk: what lies
+    behind it is what counts.
+    """
+    by_id = {one.id: one for one in table}
+    found = next((one for one in reversed(table) if one.point == point), None)
+    while found is not None and found.point == point:
+        parent = by_id.get(found.parent)
+        if parent is None or found.device != parent.device:
+            return True
+        inside = os.path.normpath(os.path.join(parent.root, os.path.relpath(point, parent.point)))
+        if found.root != inside:
+            return True
+        found = parent
+    return False
 
 
 def space(path: str) -> Space:

@@ -32,8 +32,9 @@ def held(state_dir: str, name: str) -> Iterator[None]:
                 f"another snapward is busy with this: {name}, process {holder}",
                 "Wait for it to end; `snapward status` shows what runs.",
             ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock is held all the same, by "unknown"
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(fd)

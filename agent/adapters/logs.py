@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 MASK = "***"
+_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.DEBUG: 7}
 
 
 def begin(form: str, *, verbose: bool = False) -> None:
@@ -52,8 +53,8 @@ class _Masked(logging.Formatter):
 
 def _text(record: logging.LogRecord, said: str) -> str:
     if "JOURNAL_STREAM" in os.environ:
-        priority = {logging.ERROR: 3, logging.WARNING: 4, logging.DEBUG: 7}.get(record.levelno, 6)
-        return f"<{priority}>{said}"
+        priority = f"<{_PRIORITIES.get(record.levelno, 6)}>"
+        return priority + said.replace("\n", f"\n{priority}")
     at = time.strftime("%H:%M:%S", time.localtime(record.created))
     return f"{at} {record.levelname.lower():7} {said}"
 

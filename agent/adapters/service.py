@@ -8,9 +8,14 @@ import os
 import socket
 from collections.abc import Mapping
 
+_PATIENCE = 1.0
+
 
 def notify(environ: Mapping[str, str], **fields: str) -> bool:
-    """Send fields such as READY=1 or STATUS=text; returns whether somebody was there to hear it."""
+    """Send fields such as READY=1 or STATUS=text; returns whether somebody was there to hear it.
+
+    One who is there and does not listen is waited for, but for no more than a second.
+    """
     address = environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
@@ -18,6 +23,7 @@ def notify(environ: Mapping[str, str], **fields: str) -> bool:
         address = "\0" + address[1:]
     message = "\n".join(f"{key}={value}" for key, value in fields.items())
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+        out.settimeout(_PATIENCE)
         out.sendto(message.encode(), address)
         return True
     return False

@@ -20,7 +20,7 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver, ObservedWatch
+from watchdog.observers.api import BaseObserver
 
 from agent.rules.words import printable
 
@@ -46,18 +46,20 @@ class Watch:
         self._path = path
         self._hint = hint
         self._observer: BaseObserver | None = None
-        self._watch: ObservedWatch | None = None
         self.trouble = ""
 
     def start(self) -> None:
         """Begin to watch; on failure `trouble` says why, and scanning has to do."""
         self.stop()
         root = os.path.realpath(self._path)  # a link may point elsewhere by now
-        observer = Observer()
+        observer = None
         try:
-            self._watch = observer.schedule(_Hints(root, self._hint), root, recursive=True, event_filter=_EVENTS)
+            observer = Observer()
+            observer.schedule(_Hints(root, self._hint), root, recursive=True, event_filter=_EVENTS)
             observer.start()
         except OSError as error:
+            if observer is not None:
+                observer.stop()  # it has a thread and descriptors even so
             self.trouble = _limit_words(error)
             return
         self._observer = observer
@@ -89,6 +91,7 @@ class _Hints(FileSystemEventHandler):
 
     def __init__(self, root: str, hint: Callable[[str | None], None]) -> None:
         self._root = root
+        self._inside = os.path.join(root, "")
         self._hint = hint
 
     def dispatch(self, event: FileSystemEvent) -> None:
@@ -102,9 +105,11 @@ class _Hints(FileSystemEventHandler):
             folder = path
         elif name.startswith("."):
             return
-        relative = folder.removeprefix(self._root).removeprefix("/")
-        if relative == folder and folder != self._root:
-            self._hint(None)  # not below the root: the root itself was moved
+        relative = folder.removeprefix(self._inside)
+        if folder == self._root:
+            self._hint("")
+        elif relative == folder:
+            self._hint(None)  # not below the root: who knows what became of it
         elif not any(part.startswith(".") for part in relative.split("/")):
             self._hint(printable(relative))
 
@@ -113,5 +118,5 @@ def _limit_words(error: OSError) -> str:
     if error.errno == 28:
         return "the kernel's limit of watched folders is reached; raise fs.inotify.max_user_watches"
     if error.errno == 24:
-        return "the kernel's limit of inotify instances is reached; raise fs.inotify.max_user_instances"
+        return "the limit of inotify instances, or of open files, is reached; raise fs.inotify.max_user_instances"
     return f"watching failed: {error.strerror or error}"

@@ -1,8 +1,10 @@
 """`snapward alert`, and the `deliver` that the agent starts when a message is due."""
 
+import contextlib
 import functools
 import socket
 import sqlite3
+import sys
 from typing import Any
 
 import click
@@ -68,7 +70,7 @@ def _shown(one: Incident) -> dict[str, Any]:
         "severity": one.level.word,
         "state": "resolved" if one.resolved is not None else "open" if one.opened is not None else "pending",
         "why": one.why,
-        "hint": one.hint,
+        "hint": one.hint if one.resolved is None else "",
         "opened": rfc3339(one.opened),
         "told": rfc3339(one.told),
         "resolved": rfc3339(one.resolved),
@@ -103,12 +105,15 @@ def test(ctx: click.Context, target: str | None, *, json_: bool) -> int:
     if not names or names[0] not in settings.notify.targets:
         known = ", ".join(settings.notify.targets) or "none"
         raise BadUsage(f"there is no target {target!r}" if target else "no target is configured", f"Known: {known}.")
+    parts.own(settings)
     results = []
     with locks.held(settings.state_dir, "deliver"), parts.writer(settings, create=True) as db:
         for name in names:
             with writing(db):
                 notice = outbox.enqueue(db, name, "test", rfc3339(parts.now()) or "", parts.now())
-            _deliver(db, settings, only=notice)
+            # A target that prints must not print into the JSON.
+            with contextlib.redirect_stdout(sys.stderr if json_ else sys.stdout):
+                _deliver(db, settings, only=notice)
             row = next((one for one in outbox.waiting(db) if one.id == notice), None)
             if row is not None:
                 with writing(db):

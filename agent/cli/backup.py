@@ -36,6 +36,9 @@ def backup_(ctx: click.Context, tier: str, only: tuple[str, ...], slot: float | 
     known = [*settings.tiers, *OWN_TIERS]
     if tier not in known:
         raise BadUsage(f"there is no tier {tier!r}", f"Known: {', '.join(known)}.")
+    if only and settings.engine.kind == "command":
+        raise BadUsage("engine.kind: command makes whole backups only", "Leave --collection out.")
+    parts.own(settings)
     logs.begin(settings.logs.format, verbose=ctx.obj["verbose"])
     logs.hide(secrets_of(settings))
     with (
@@ -103,11 +106,9 @@ def _note_taken(db: sqlite3.Connection, run: int, taken: take.Taken, told: Telli
     total = number + len(taken.manifest.failed)
     if taken.manifest.failed:
         why = f"backup {taken.id} is incomplete, {number} of {total} collections: {missing}"
-    elif not number:
-        why = f"backup {taken.id} holds nothing: there is no collection to back up"
     else:
         why = f"backup {taken.id}: {count(number, 'collection')} written"
-    bad = Level.CRITICAL if taken.manifest.failed or not number else Level.OK
+    bad = Level.CRITICAL if taken.manifest.failed else Level.OK
     lost = "; ".join(f"{name}: {reason}" for name, reason in taken.failed_locations.items())
     places = count(len(taken.failed_locations), "location")
     findings = [

@@ -32,7 +32,7 @@ def validate(ctx: click.Context, *, json_: bool) -> int:
     for warning in loaded.warnings:
         text.note(f"{text.state('warning')} {warning}")
     text.say(f"{loaded.path} is valid")
-    return 0
+    return 1 if loaded.warnings else 0
 
 
 def check_targets(loaded: Loaded) -> None:

@@ -1,6 +1,8 @@
 """What several commands do alike: read the configuration, open the ledger, choose the engine."""
 
 import contextlib
+import os
+import pwd
 import signal
 import sqlite3
 import time
@@ -10,7 +12,7 @@ from typing import Any
 import click
 
 from agent.adapters import ledger
-from agent.errors import AgentError, Refused
+from agent.errors import AgentError, NoRights, Refused
 from agent.jobs.backup.engine import Engine
 from agent.settings import Loaded, Settings, load
 
@@ -36,12 +38,34 @@ def reader(settings: Settings) -> Iterator[sqlite3.Connection]:
 @contextlib.contextmanager
 def writer(settings: Settings, *, create: bool = False) -> Iterator[sqlite3.Connection]:
     """The ledger for writing."""
+    own(settings)
     db = ledger.connect(settings.state_dir, create=create)
     try:
         with ledger.translated():
             yield db
     finally:
         db.close()
+
+
+def own(settings: Settings) -> None:
+    """See that root leaves no file behind that the agent's own user cannot write.
+
+    Raises:
+        NoRights: state_dir belongs to somebody else.
+    """
+    try:
+        owner = os.stat(settings.state_dir).st_uid
+    except OSError:
+        return
+    if os.geteuid() == 0 and owner != 0:
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        raise NoRights(
+            f"{settings.state_dir} belongs to {name}: what root writes there, {name} could not change",
+            f"Run it as that user: sudo -u '{name}' snapward …",
+        )
 
 
 def engine(settings: Settings) -> Engine:

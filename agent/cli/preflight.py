@@ -133,7 +133,7 @@ def _state_dir(settings: Settings) -> Check:
 def _agent(settings: Settings) -> Check:
     try:
         with parts.reader(settings) as db:
-            known = overview.backups(db)
+            known = overview.backups(db, settings.locations)
             silent = [one for one in overview.findings(db, known, parts.now()) if one["rule"] == "agent_silent"]
     except AgentError as error:
         return Check("agent", "warning", error.message, error.hint)

@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from agent.cli import parts
 from agent.cli.config import check_targets
 from agent.files import itself
 from agent.settings import check_secrets, load
@@ -17,6 +18,7 @@ def run_(ctx: click.Context) -> None:
     loaded = load(ctx.obj["config"])
     check_secrets(loaded)
     check_targets(loaded)
+    parts.own(loaded.settings)
     # All of that took memory which an agent that sleeps for months has no use for: begin anew without it.
     verbose = ["--verbose"] if ctx.obj["verbose"] else []
     sys.stdout.flush()

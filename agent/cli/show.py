@@ -36,7 +36,7 @@ def status_(ctx: click.Context, *, json_: bool) -> int:
 
 def _status(settings: Settings, now: float) -> dict[str, Any]:
     with parts.reader(settings) as db:
-        known = overview.backups(db)
+        known = overview.backups(db, settings.locations)
         found = overview.findings(db, known, now)
         crons = {name: one.cron for name, one in settings.tiers.items()}
         tiers = overview.tiers(db, known, crons, zone(settings.timezone), settings.catch_up, now)
@@ -132,12 +132,12 @@ def list_(ctx: click.Context, tier: str | None, *, json_: bool) -> int:
     """List the backups, newest first, with how far each copy is proved."""
     settings = parts.configuration(ctx).settings
     with parts.reader(settings) as db:
-        known = [one for one in overview.backups(db) if tier is None or one.tier == tier]
+        known = [one for one in overview.backups(db, settings.locations) if tier is None or one.tier == tier]
     if json_:
         text.as_json({"backups": [_shown(one) for one in known]})
         return 0
     if not known:
-        text.say("there is no backup yet")
+        text.say("no backup is known; without an agent, `snapward reconcile` looks for some")
         return 0
     names = list(settings.locations)
     rows = [
@@ -162,6 +162,14 @@ def _copy(one: Backup, location: str) -> str:
     return copy.level if copy.state == "good" else text.state(copy.state)
 
 
+_NONE = {
+    "latest": ("there is no backup yet", "`snapward reconcile` looks for some, `snapward backup` makes one."),
+    "oldest": ("there is no backup yet", "`snapward reconcile` looks for some, `snapward backup` makes one."),
+    "latest-good": ("no backup is known to be good", "`snapward verify` proves the latest."),
+    "last-failed": ("no backup is known to be bad or incomplete", "`snapward list` shows all."),
+}
+
+
 @click.command("show")
 @click.argument("backup", default="latest")
 @parts.JSON
@@ -171,9 +179,9 @@ def show_(ctx: click.Context, backup: str, *, json_: bool) -> int:
     settings = parts.configuration(ctx).settings
     with parts.reader(settings) as db:
         roots = {name: one.path for name, one in settings.locations.items()}
-        found = overview.resolve(overview.backups(db), backup, roots)
+        found = overview.resolve(overview.backups(db, settings.locations), backup, roots)
     if found is None:
-        raise BadUsage(f"there is no backup {backup!r}", "`snapward list` shows those there are.")
+        raise BadUsage(*_NONE.get(backup, (f"there is no backup {backup!r}", "`snapward list` shows those there are.")))
     if json_:
         text.as_json(_shown(found))
         return text.EXIT[found.state]
@@ -211,7 +219,7 @@ def show_(ctx: click.Context, backup: str, *, json_: bool) -> int:
     )
     for failed in found.failed:
         text.say(f"  {text.state('critical')} {failed['name']} is not in it: {failed['why']}")
-    if found.state == "good":
+    if found.state == "good" and found.engine != "foreign":
         text.say(f"\n{count(len(found.collections), 'archive')} proved intact; how to restore: RESTORE.md beside them")
     return text.EXIT[found.state]
 

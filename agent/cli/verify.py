@@ -42,8 +42,8 @@ def verify_(
     if sum((backup is not None, everything, stale is not None)) > 1:
         raise BadUsage("name one of BACKUP, --all and --stale", "Without any, the latest backup is verified.")
     with parts.writer(settings, create=True) as db:
-        _look(db, settings)
-        chosen = _chosen(db, settings, backup or "latest", everything=everything, stale=stale)
+        new = [key for one in _look(db, settings) for key, _ in one.changed]
+        chosen = _chosen(db, settings, new, backup or "latest", everything=everything, stale=stale)
         rows = _prove(db, settings, chosen, trust=not everything)
     return _answer(rows, backup, level, json_=json_)
 
@@ -58,6 +58,7 @@ def reconcile_(ctx: click.Context, *, json_: bool) -> int:
     alerts about it end.
     """
     settings = parts.configuration(ctx).settings
+    parts.own(settings)
     kept = _mend(settings)
     with parts.writer(settings, create=True) as db:
         found = _look(db, settings)
@@ -112,25 +113,25 @@ def _look(db: sqlite3.Connection, settings: Settings) -> list[Any]:
 
 
 def _chosen(
-    db: sqlite3.Connection, settings: Settings, wanted: str, *, everything: bool, stale: float | None
+    db: sqlite3.Connection, settings: Settings, found: list[Key], wanted: str, *, everything: bool, stale: float | None
 ) -> list[Key]:
-    """Which archives to read: known ones by their backup, and everything that has just been found."""
+    """Which archives to read: known ones by their backup, and everything that has just been `found`."""
     roots = {name: os.path.realpath(one.path) for name, one in settings.locations.items()}
     known = {one.key: one for one in catalogue.archives(db) if one.vanished is None}
-    new = [key for key in _unknown(db, settings) if key not in known]
+    new = [key for key in found if key not in known]
     if everything:
         return [*new, *known]
     if stale is not None:
         before = parts.now() - stale * 86400
         return [*new, *(key for key, one in known.items() if (one.checked or 0) < before)]
     _prove_new(db, settings, new)
-    found = overview.resolve(overview.backups(db), wanted, roots)
-    if found is None:
+    meant = overview.resolve(overview.backups(db, settings.locations), wanted, roots)
+    if meant is None:
         if wanted in {"latest", "latest-good", "oldest", "last-failed"}:
             return []
         raise BadUsage(f"there is no backup {wanted!r}", "`snapward list` shows those there are.")
-    folders = {(name, copy.path) for name, copy in found.locations.items()}
-    files = {one.file for one in found.collections} if found.engine == "foreign" else None
+    folders = {(name, copy.path) for name, copy in meant.locations.items()}
+    files = {one.file for one in meant.collections} if meant.engine == "foreign" else None
     return [key for key in _again(db, folders) if files is None or key.name in files]
 
 
@@ -141,10 +142,6 @@ def _again(db: sqlite3.Connection, folders: set[tuple[str, str]]) -> list[Key]:
         for one in catalogue.archives(db, location, folder)
         if one.vanished is None
     ]
-
-
-def _unknown(db: sqlite3.Connection, settings: Settings) -> list[Key]:
-    return [key for one in _look(db, settings) for key, _ in one.changed]
 
 
 def _prove_new(db: sqlite3.Connection, settings: Settings, new: list[Key]) -> None:

@@ -1,6 +1,7 @@
 """What time brings: slots of jobs, samplings, the end of children, and the outbox."""
 
 import logging
+from collections.abc import Collection
 
 from agent.adapters.ledger import catalogue, incidents, outbox, replaced, reserve, runs, writing
 from agent.adapters.ledger.runs import Pulse
@@ -17,6 +18,14 @@ from agent.rules.words import count, rfc3339, span
 
 log = logging.getLogger(__name__)
 
+_ABOUT_LOCATIONS = frozenset(
+    (
+        *("location_unavailable", "location_unwritable", "storage_space", "storage_inodes"),
+        *("location_hung", "watch_blind", "archive_bad", "archives_vanished", "checksum_missing"),
+        *("checksums_unreadable", "not_an_archive", "folder_unreadable", "arrival_stalled"),
+    )
+)
+_ABOUT_TIERS = frozenset(("backup_failed", "backup_missed", "backup_degraded"))
 _SPAWN_AGAIN = 5.0
 _SHORT_JOB = 900.0
 _HANG = 60.0
@@ -63,29 +72,32 @@ def ended(desk: Desk, child: Ended) -> None:
     died = child.exit_code < 0 or child.exit_code == FAULT
     if kind == "deliver" and child.exit_code:
         desk.next_delivery = desk.clocks.monotonic() + _SPAWN_AGAIN
-    if child.exit_code == TryLater.exit_code and not runs.noted(desk.db, child.pid):
-        _try_again(desk, child.job)
     why = f"ended by signal {-child.exit_code}" if child.exit_code < 0 else f"ended with exit code {child.exit_code}"
     level = Level.WARNING if died else Level.OK
     hint = "The log has what it said last; the job runs again at its next slot."
     work.tell(desk, [Finding("job_failed", child.job, level, why, hint)])
     log.log(logging.WARNING if died else logging.INFO, "%s: %s", child.job, why)
+    if kind == "backup":
+        _account(desk, child, why)
 
 
-def _try_again(desk: Desk, job: str) -> None:
-    """Somebody else held the lock: the slot is tried again, as long as it may be caught up."""
-    due = desk.slots.get(job)
-    if due is None:
+def _account(desk: Desk, child: Ended, why: str) -> None:
+    """See that a slot is settled; one whose run never began is tried again, if only the lock was held."""
+    due = desk.slots.pop(child.job, None)
+    tier = child.job.partition(":")[2]
+    if due is None or runs.settled(desk.db, "backup", tier, due.slot) == due.slot:
         return
-    if desk.clocks.wall() - due.slot <= max(desk.catch_up, _BUSY_AGAIN):
-        log.info("%s: another run holds the lock; tried again in %s", job, span(_BUSY_AGAIN))
+    busy = child.exit_code == TryLater.exit_code
+    if busy and desk.clocks.wall() - due.slot <= max(desk.catch_up, _BUSY_AGAIN):
+        log.info("%s: another run holds the lock; tried again in %s", child.job, span(_BUSY_AGAIN))
         desk.again.append((desk.clocks.monotonic() + _BUSY_AGAIN, Called(due)))
         return
-    why = f"the slot of {rfc3339(due.slot)} could not be run: another run held the lock all the time"
-    tier = job.partition(":")[2]
+    reason = "another run held the lock all the time" if busy else f"its process {why} before it began"
+    missed = f"the slot of {rfc3339(due.slot)} could not be run: {reason}"
     with writing(desk.db):
-        runs.note(desk.db, "backup", tier, due.slot, "missed", why, desk.clocks.wall())
-    work.tell(desk, [Finding("backup_missed", tier, Level.CRITICAL, why, "What runs? `snapward status` shows it.")])
+        runs.note(desk.db, "backup", tier, due.slot, "missed", missed, desk.clocks.wall())
+    hint = f"`snapward check` shows what is wrong; `snapward backup {tier}` makes one now."
+    work.tell(desk, [Finding("backup_missed", tier, Level.CRITICAL, missed, hint)])
 
 
 def call_again(desk: Desk) -> None:
@@ -110,6 +122,28 @@ def close_orphans(desk: Desk) -> None:
                 work.told(incidents.observe(desk.db, [finding], now, policy, severities))
 
 
+def end_strangers(desk: Desk) -> None:
+    """End the incidents about what is no longer configured, and remember which of our own faults were open."""
+    jobs = {f"backup:{tier}" for tier in desk.tiers} | {"report", "deliver", "validate"}
+    over = []
+    for one in incidents.active(desk.db):
+        if one.rule == "agent_error":
+            desk.faults.add(one.subject)
+        known: Collection[str] | None = None
+        subject = one.subject
+        if one.rule in _ABOUT_LOCATIONS:
+            known, subject = desk.places, one.subject.partition(":")[0]
+        elif one.rule in _ABOUT_TIERS:
+            known = desk.tiers
+        elif one.rule == "job_failed":
+            known = jobs
+        elif one.rule == "agent_error":
+            known, subject = desk.places, one.subject.rpartition(" ")[2]
+        if known is not None and subject not in known:
+            over.append(Finding(one.rule, one.subject, Level.OK, "no longer configured"))
+    work.tell(desk, over)
+
+
 def deliver(desk: Desk) -> None:
     """Let a child send what is due in the outbox."""
     due = outbox.next_due(desk.db, desk.clocks.wall())
@@ -130,16 +164,34 @@ def ticked(desk: Desk, event: Tick) -> None:
         if replaced(desk.db, desk.state_dir):
             raise Damaged("the ledger's file was removed or replaced under the agent")
         work.tell(desk, _stalled(desk, now))
+        close_orphans(desk)
         pulse(desk)
     elif event.what == "sample":
         for location in desk.locations.values():
             if not location.scout.waiting:
                 work.ask_patrol(location)
-        _keep_reserve(desk)
+        keep_reserve(desk)
     elif event.what == "trim":
         with writing(desk.db):
             runs.trim(desk.db, desk.clocks.wall() - desk.history)
         losses.let_go(desk.db, desk.keeps, desk.clocks.wall(), desk.telling, everything=False)
+
+
+def keep_reserve(desk: Desk) -> None:
+    """Hold space back for the ledger, and say so when there is none."""
+    there = reserve.keep(desk.state_dir)
+    work.tell(
+        desk,
+        [
+            Finding(
+                "state_dir_full",
+                desk.state_dir,
+                Level.OK if there else Level.CRITICAL,
+                "has space" if there else "there is no space left for the agent's own ledger",
+                "Free space there: without it no verdict and no alert can be written down.",
+            )
+        ],
+    )
 
 
 def remind(desk: Desk) -> None:
@@ -238,19 +290,3 @@ def _stalled(desk: Desk, now: float) -> list[Finding]:
         )
         for one in stalled
     ]
-
-
-def _keep_reserve(desk: Desk) -> None:
-    there = reserve.keep(desk.state_dir)
-    work.tell(
-        desk,
-        [
-            Finding(
-                "state_dir_full",
-                desk.state_dir,
-                Level.OK if there else Level.CRITICAL,
-                "has space" if there else "there is no space left for the agent's own ledger",
-                "Free space there: without it no verdict and no alert can be written down.",
-            )
-        ],
-    )

@@ -57,6 +57,7 @@ class Desk:
         history: float,
         deadline: float,
         catch_up: float,
+        tiers: frozenset[str],
         children: Children,
     ) -> None:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -76,6 +77,7 @@ class Desk:
         self.history = history
         self.deadline = deadline
         self.catch_up = catch_up
+        self.tiers = tiers
         self.children = children
         self.arrivals = Arrivals(places, settle, self.known)
         self.locations: dict[str, Location] = {}
@@ -88,6 +90,7 @@ class Desk:
         self.again: list[tuple[float, Called]] = []
         self.excused: frozenset[str] = frozenset()
         self.rebuilding = False
+        self.faults: set[str] = set()
 
     def known(self, key: Key) -> tuple[Signature | None, str]:
         """What the catalogue holds of a file: its signature, and the SHA-256 of content that was inflated whole."""

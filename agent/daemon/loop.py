@@ -1,6 +1,7 @@
 """The loop: take an event out of the inbox, deal with it, see what is due, sleep until the next thing is."""
 
 import contextlib
+import functools
 import logging
 import queue
 import signal
@@ -12,6 +13,7 @@ from agent.adapters import ledger
 from agent.adapters.ledger import outbox, reserve, runs, writing
 from agent.adapters.service import notify, watchdog_seconds
 from agent.daemon import calls, work
+from agent.daemon.children import Ended
 from agent.daemon.desk import Desk
 from agent.daemon.events import (
     Called,
@@ -32,7 +34,7 @@ from agent.rules.words import rfc3339
 
 log = logging.getLogger(__name__)
 
-Event = Hint | Surveyed | ReadBack | Patrolled | Failed | Called | Overslept | Tick | Signalled
+Event = Hint | Surveyed | ReadBack | Patrolled | Failed | Called | Overslept | Tick | Signalled | Ended
 
 _RETRY = 5.0
 _PATIENCE = 60.0
@@ -60,7 +62,6 @@ def serve(desk: Desk, environ: Mapping[str, str]) -> str:
                 next_beat = now + beat_every
                 _beat(environ, calls.words(desk), unwell)
     finally:
-        notify(environ, STOPPING="1", STATUS="finishing what is in hand")
         for location in desk.locations.values():
             location.stop(5.0)
 
@@ -101,6 +102,7 @@ def _open_up(desk: Desk) -> None:
         work.tell(desk, [vitals.jumped(now - last.at)])
         desk.jump_until = desk.clocks.steady() + vitals.JUMP_REMEMBERED
     calls.close_orphans(desk)
+    calls.end_strangers(desk)
     calls.ticked(desk, Tick("sample"))
     calls.pulse(desk)
 
@@ -112,12 +114,30 @@ def _arrived(desk: Desk, next_beat: float | None) -> list[Event]:
         events.append(desk.inbox.get(timeout=_idle(desk, next_beat)))  # type: ignore[arg-type] # only events get in
         while True:
             events.append(desk.inbox.get_nowait())  # type: ignore[arg-type] # only events get in
+    for event in events:
+        _took(desk, event)
     now = desk.clocks.monotonic()
     if desk.retry_at is not None and now >= desk.retry_at:
         desk.retry_at = None
         again, desk.postponed = desk.postponed, []
         events = [*again, *events]  # type: ignore[list-item] # what was postponed are events
     return events
+
+
+def _took(desk: Desk, event: Event) -> None:
+    """Note that a worker is free; once for each answer, however often that is then dealt with."""
+    match event:
+        case Surveyed():
+            desk.locations[event.survey.place.name].scout.took()
+        case ReadBack():
+            desk.locations[event.location].reader.took()
+        case Patrolled():
+            desk.locations[event.patrol.location].scout.took()
+        case Failed():
+            location = desk.locations[event.location]
+            (location.reader if event.task == "read" else location.scout).took()
+        case _:
+            pass
 
 
 def _idle(desk: Desk, next_beat: float | None) -> float:
@@ -142,26 +162,29 @@ def _handle(desk: Desk, event: Event) -> None:
         case Hint():
             work.hint(desk, event)
         case Surveyed():
-            desk.locations[event.survey.place.name].scout.took()
             work.surveyed(desk, event)
         case ReadBack():
-            desk.locations[event.location].reader.took()
             work.read_back(desk, event)
         case Patrolled():
-            desk.locations[event.patrol.location].scout.took()
             work.patrolled(desk, event)
         case Failed():
-            location = desk.locations[event.location]
-            (location.reader if event.task == "read" else location.scout).took()
             work.failed(desk, event)
+        case Signalled():
+            _signalled(desk, event)
+        case _:
+            _called(desk, event)
+
+
+def _called(desk: Desk, event: Called | Overslept | Tick | Ended) -> None:
+    match event:
         case Called():
             calls.called(desk, event)
         case Overslept():
             calls.overslept(desk, event)
         case Tick():
             calls.ticked(desk, event)
-        case Signalled():
-            _signalled(desk, event)
+        case Ended():
+            _ended(desk, event)
         case _:
             assert_never(event)
 
@@ -176,10 +199,7 @@ def _look_round(desk: Desk) -> None:
     """Everything that is due by time: children, slots, surveys, readings, reminders and messages."""
     now = desk.clocks.monotonic()
     for child in desk.children.reap(now):
-        if child.job == "validate":
-            _validated(desk, child.exit_code)
-        else:
-            calls.ended(desk, child)
+        _guarded(desk, functools.partial(_handle, desk, child), child)
     calls.watch_clock(desk)
     calls.watch_rebuild(desk)
     desk.timetable.run_pending()
@@ -192,11 +212,13 @@ def _look_round(desk: Desk) -> None:
     desk.children.start_waiting(now)
 
 
-def _validated(desk: Desk, exit_code: int) -> None:
-    if exit_code == 0:
+def _ended(desk: Desk, child: Ended) -> None:
+    if child.job != "validate":
+        calls.ended(desk, child)
+    elif child.exit_code == 0:
         desk.inbox.put(Signalled("reload"))
-        return
-    log.error("the new configuration is not usable; the agent goes on with the old one")
+    else:
+        log.error("the new configuration is not usable; the agent goes on with the old one")
 
 
 def _guarded(desk: Desk, step: Callable[[], None], event: Event | None = None) -> None:
@@ -209,13 +231,13 @@ def _guarded(desk: Desk, step: Callable[[], None], event: Event | None = None) -
                 raise
             log.warning("no space for the ledger: its reserve is used")
             step()
+            with contextlib.suppress(AgentError):
+                calls.keep_reserve(desk)
     except Damaged as error:
         rebuild(desk, error)
     except (CannotWrite, TryLater) as error:
         log.error("%s %s", error.message, error.hint)  # noqa: TRY400 - the reason is in the message
-        if event is not None:
-            desk.postponed.append(event)
-        desk.retry_at = desk.clocks.monotonic() + _RETRY
+        _postpone(desk, event)
     except sqlite3.DatabaseError as error:
         translated = ledger.ours(error)
         if isinstance(translated, Damaged):
@@ -224,6 +246,18 @@ def _guarded(desk: Desk, step: Callable[[], None], event: Event | None = None) -
             log.exception("the ledger refused a step")
     except Exception:
         log.exception("a step of the agent failed; it goes on")
+
+
+def _postpone(desk: Desk, event: Event | None) -> None:
+    """Keep what would be lost; what comes again by itself is old news until then."""
+    desk.retry_at = desk.clocks.monotonic() + _RETRY
+    match event:
+        case Surveyed():
+            desk.locations[event.survey.place.name].hint(None, desk.retry_at)
+        case None | Tick():
+            pass
+        case _:
+            desk.postponed.append(event)
 
 
 def rebuild(desk: Desk, error: Damaged) -> None:

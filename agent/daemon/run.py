@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import time
 import warnings
@@ -11,14 +12,17 @@ from collections.abc import Mapping
 
 from agent.adapters import ledger, locks, logs
 from agent.adapters.clock import Timetable
-from agent.adapters.ledger import runs, writing
+from agent.adapters.ledger import reserve, runs, writing
+from agent.adapters.service import notify
 from agent.adapters.shelf import look
 from agent.daemon.children import Children
 from agent.daemon.desk import Clocks, Desk
 from agent.daemon.events import Called, Overslept, Tick
 from agent.daemon.loop import close, listen, rebuild, serve
-from agent.errors import Damaged
+from agent.errors import CannotWrite, Damaged
+from agent.rules.words import rfc3339
 from agent.settings import Loaded, Settings, check_secrets, load, parts, secrets_of, zone
+from agent.settings.shape import OWN_TIERS
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +49,23 @@ def run(config: str, environ: Mapping[str, str], *, verbose: bool = False) -> in
             listen(desk.inbox, lambda: _leave(children))
             why = serve(desk, environ)
             if why == "stop":
+                notify(environ, STOPPING="1", STATUS="finishing what is in hand")
                 log.info("stopping; a second signal leaves at once")
                 close(desk)
                 return 0
             desk.db.close()
-            loaded = load(config)
+            loaded = _read_anew(config, loaded)
             logs.begin(loaded.settings.logs.format, verbose=verbose)
-            log.info("the configuration was read anew")
+
+
+def _read_anew(config: str, before: Loaded) -> Loaded:
+    """The configuration as it is now; the lock and the ledger stay where they are, so state_dir cannot move."""
+    loaded = load(config)
+    if loaded.settings.state_dir != before.settings.state_dir:
+        log.error("state_dir has changed, which takes a restart; the agent goes on with the old configuration")
+        return before
+    log.info("the configuration was read anew")
+    return loaded
 
 
 def open_desk(loaded: Loaded, children: Children, clocks: Clocks) -> Desk:
@@ -62,8 +76,7 @@ def open_desk(loaded: Loaded, children: Children, clocks: Clocks) -> Desk:
         log.warning("%s", warning)
     damage: Damaged | None = None
     try:
-        db = ledger.connect(settings.state_dir, create=True)
-        ledger.check(db)
+        db = _ledger(settings.state_dir)
     except Damaged as error:
         damage = error
         db = ledger.blank()
@@ -89,12 +102,26 @@ def open_desk(loaded: Loaded, children: Children, clocks: Clocks) -> Desk:
         history=settings.logs.keep,
         deadline=settings.engine.deadline + 600,
         catch_up=settings.catch_up,
+        tiers=frozenset((*settings.tiers, *OWN_TIERS)),
         children=children,
     )
     if damage is not None:
         rebuild(desk, damage)
     _plan(desk, settings)
     return desk
+
+
+def _ledger(state_dir: str) -> sqlite3.Connection:
+    """The ledger, opened and looked through; on a full disk its reserve makes room."""
+    try:
+        db = ledger.connect(state_dir, create=True)
+    except CannotWrite:
+        if not reserve.spend(state_dir):
+            raise
+        log.warning("no space for the ledger: its reserve is used")
+        db = ledger.connect(state_dir, create=True)
+    ledger.check(db)
+    return db
 
 
 def _plan(desk: Desk, settings: Settings) -> None:
@@ -110,7 +137,7 @@ def _plan(desk: Desk, settings: Settings) -> None:
         desk.timetable.add_cron(
             job,
             cron,
-            runs.last_slot(desk.db, job),
+            _last_slot(desk, job),
             lambda due: desk.inbox.put(Called(due)),
             lambda missed: desk.inbox.put(Overslept(missed)),
             persist,
@@ -121,6 +148,19 @@ def _plan(desk: Desk, settings: Settings) -> None:
         ("trim", _TRIM_EVERY),
     ):
         desk.timetable.add_every(what, seconds, lambda what=what: desk.inbox.put(Tick(what)))  # type: ignore[misc] # a bound default
+
+
+def _last_slot(desk: Desk, job: str) -> float | None:
+    """The newest slot of a job that is settled: a backup's that was taken by a life that died then is not."""
+    last = runs.last_slot(desk.db, job)
+    kind, _, tier = job.partition(":")
+    if last is None or kind != "backup" or desk.children.busy(job) or not last.is_integer():  # no cron line means it
+        return last
+    settled = runs.settled(desk.db, kind, tier, last)
+    if settled == last or last < desk.clocks.wall() - desk.history:
+        return last
+    log.warning("%s: the slot of %s was taken, but its run never began", job, rfc3339(last))
+    return last - 1.0 if settled is None else settled
 
 
 def _clocks() -> Clocks:

@@ -31,6 +31,7 @@ def hint(desk: Desk, event: Hint) -> None:
 def surveyed(desk: Desk, event: Surveyed) -> None:
     """Take in what is new, write down what is gone, and notice when the folder is another one."""
     found = event.survey
+    succeeded(desk, "survey", found.place.name)
     location = desk.locations[found.place.name]
     now, wall = desk.clocks.monotonic(), desk.clocks.wall()
     if location.surveyed(found, now):
@@ -51,20 +52,24 @@ def surveyed(desk: Desk, event: Surveyed) -> None:
 
 def read_back(desk: Desk, event: ReadBack) -> None:
     """Judge what was read."""
+    succeeded(desk, "read", event.location)
     now = desk.clocks.monotonic()
-    judged = desk.arrivals.answered(event.outcomes, now)
+    judged = [outcome for outcome in event.outcomes if not outcome.moved]
     if judged:
         wall = desk.clocks.wall()
         turns = verdicts.accept(desk.db, judged, desk.minimum_size, wall, desk.telling)
         told(turns + losses.returned(desk.db, event.location, wall, desk.telling))
         for outcome in judged:
             log.debug("%s judged", "/".join(outcome.key))
+    # Only now: what the ledger did not take stays in hand, and is not read again meanwhile.
+    desk.arrivals.answered(event.outcomes, now)
     if len(judged) < len(event.outcomes):
         desk.locations[event.location].hint(None, now)
 
 
 def patrolled(desk: Desk, event: Patrolled) -> None:
     """Note how the storage looks."""
+    succeeded(desk, "patrol", event.patrol.location)
     turns = patrol.accept(
         desk.db,
         event.patrol,
@@ -76,11 +81,20 @@ def patrolled(desk: Desk, event: Patrolled) -> None:
     told(turns)
 
 
+def succeeded(desk: Desk, task: str, location: str) -> None:
+    """A task went well: if it had failed before, that is over."""
+    subject = f"{task} {location}"
+    if subject in desk.faults:
+        desk.faults.discard(subject)
+        tell(desk, [Finding("agent_error", subject, Level.OK, "goes well again")])
+
+
 def failed(desk: Desk, event: Failed) -> None:
     """A task of ours went wrong in a way nobody expected: say so, and look again."""
     now = desk.clocks.monotonic()
     if event.task == "read":
         desk.arrivals.give_back(event.location, now)
+    desk.faults.add(f"{event.task} {event.location}")
     tell(
         desk,
         [

@@ -1,7 +1,7 @@
 """Tell from the ledger alone which backups there are and how things stand."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import tzinfo
 from typing import Any
 
@@ -13,7 +13,10 @@ from agent.rules import timetable
 from agent.rules.archive import ARRIVED, BAD, INTACT, State, backup_state
 from agent.rules.finding import Level
 from agent.rules.manifest import CollectionEntry
+from agent.rules.words import printable
 
+# A folder with its archives, and whether anything of it is still there.
+_Found = tuple[Folder, list[Archive], bool]
 _BEST = {"good": 0, "unknown": 1, "incomplete": 2, "bad": 3}
 AGENT_SILENT = 180.0
 
@@ -55,15 +58,22 @@ class Backup(Struct, frozen=True):
     failed: list[dict[str, str]]
 
 
-def backups(db: sqlite3.Connection) -> list[Backup]:
-    """Every backup the catalogue knows and that is not wholly gone, newest first."""
+def backups(db: sqlite3.Connection, locations: Container[str] | None = None) -> list[Backup]:
+    """Every backup the catalogue knows in these locations, or in any, and that is not wholly gone; newest first."""
     archives: dict[tuple[str, str], list[Archive]] = {}
     for one in catalogue.archives(db):
+        if locations is not None and one.key.location not in locations:
+            continue
         archives.setdefault((one.key.location, one.key.folder), []).append(one)
-    groups: dict[tuple[str, str], list[tuple[Folder, list[Archive]]]] = {}
+    groups: dict[tuple[str, str], list[_Found]] = {}
+    there: dict[str, set[str]] = {}
     for entry in catalogue.all_folders(db):
+        if locations is not None and entry.location not in locations:
+            continue
         here = archives.pop((entry.location, entry.folder), [])
-        groups.setdefault((entry.tier, entry.backup), []).append((entry, here))
+        if entry.location not in there:
+            there[entry.location] = catalogue.folders(db, entry.location)
+        groups.setdefault((entry.tier, entry.backup), []).append((entry, here, entry.folder in there[entry.location]))
     found = [_backup(copies) for copies in groups.values()]
     found += _loose(archives)
     kept = [one for one in found if any(copy.state != "gone" for copy in one.locations.values())]
@@ -72,19 +82,19 @@ def backups(db: sqlite3.Connection) -> list[Backup]:
 
 def _loose(archives: Mapping[tuple[str, str], list[Archive]]) -> list[Backup]:
     """Archives that no manifest describes: each is a backup of its own, named by its file."""
-    groups: dict[tuple[str, str], list[tuple[Folder, list[Archive]]]] = {}
+    groups: dict[tuple[str, str], list[_Found]] = {}
     for (location, folder), here in archives.items():
         tier = folder.rpartition("/")[2]
         for one in here:
             entry = Folder(location, folder, tier, one.key.name, "foreign", started=one.signature.mtime_ns / 1e9)
-            groups.setdefault((folder, one.key.name), []).append((entry, [one]))
+            groups.setdefault((folder, one.key.name), []).append((entry, [one], one.vanished is None))
     return [_backup(copies) for copies in groups.values()]
 
 
-def _backup(copies: list[tuple[Folder, list[Archive]]]) -> Backup:
-    locations = {entry.location: _copy(entry, here) for entry, here in copies}
+def _backup(copies: list[_Found]) -> Backup:
+    locations = {entry.location: _copy(entry, here, there=there) for entry, here, there in copies}
     order = sorted(copies, key=lambda one: _BEST.get(locations[one[0].location].state, 9))
-    best, archives = order[0]
+    best, archives, _ = order[0]
     read = catalogue.manifest(best)
     entries = {one.file: one for one in read.collections} if read else {}
     shown = [one for one in archives if not read or one.key.name in entries]
@@ -101,16 +111,20 @@ def _backup(copies: list[tuple[Folder, list[Archive]]]) -> Backup:
     )
 
 
-def _copy(entry: Folder, archives: list[Archive]) -> Copy:
+def _copy(entry: Folder, archives: list[Archive], *, there: bool) -> Copy:
     checked = [one.checked for one in archives if one.checked is not None]
-    if archives and all(one.vanished is not None for one in archives):
-        state = "gone"
-    else:
-        state = backup_state([one.state for one in archives], entry.failed)
-        if entry.problem and state == "good":
-            state = "unknown"
+    state = backup_state([one.state for one in archives], entry.failed) if there else "gone"
     level = INTACT if archives and all(one.level == INTACT for one in archives) else ARRIVED
+    if state == "good" and (entry.problem or _unread(entry, archives)):
+        state, level = "unknown", ARRIVED
     return Copy(entry.folder, level, state, min(checked, default=None))
+
+
+def _unread(entry: Folder, archives: list[Archive]) -> bool:
+    """Whether the manifest lists a collection whose archive was not judged yet."""
+    read = catalogue.manifest(entry)
+    judged = {one.key.name for one in archives}
+    return read is not None and any(printable(one.file) not in judged for one in read.collections)
 
 
 def _collection(one: Archive, entry: CollectionEntry | None) -> Collection:

@@ -126,7 +126,7 @@ def _with(before: Incident, finding: Finding, *, level: Level, resolved: float |
     return replace(
         before,
         level=level,
-        why=before.why if over and not finding.why else finding.why,
+        why=finding.why or before.why,
         hint=before.hint if over else finding.hint,
         resolved=resolved,
     )

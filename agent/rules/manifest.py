@@ -14,7 +14,7 @@ SCHEMA_VERSION = 1
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
-class CollectionEntry(Struct, frozen=True, kw_only=True, omit_defaults=False):
+class CollectionEntry(Struct, frozen=True, kw_only=True):
     """One collection's archive. Sizes in bytes, times in seconds, `points_*` exact counts."""
 
     name: str

@@ -7,6 +7,8 @@ from msgspec import Struct
 from agent.rules.finding import Finding, Level
 from agent.rules.words import size, span
 
+PATROL_RULES = ("location_unavailable", "location_unwritable", "storage_space", "storage_inodes")
+
 
 class Root(Struct, frozen=True):
     """What a location's folder is at this moment. `trouble` is empty when it can be used."""

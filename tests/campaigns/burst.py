@@ -36,36 +36,39 @@ class Burst(Struct, frozen=True):
     judged: float
     cpu: float
     overflowed: bool
+    queue: int
 
     def __str__(self) -> str:
         return (
             f"{self.archives:,} archives renamed in {self.renaming:.2f} s, the last verdict {self.judged:.1f} s after"
-            f" that; {self.cpu:.1f} s of CPU; the kernel's queue {'overflowed' if self.overflowed else 'held'}"
+            f" that; {self.cpu:.1f} s of CPU; the kernel's queue of {self.queue:,} events"
+            f" {'overflowed' if self.overflowed else 'held'}"
         )
 
 
 @contextlib.contextmanager
-def short_queue(events: int) -> Iterator[bool]:
-    """Let the kernel keep so few events for a new watcher; yields False where only root may say so."""
+def short_queue(events: int) -> Iterator[int]:
+    """Let the kernel keep so few events for a new watcher, if we may; yields how many it keeps."""
     before = _QUEUE.read_text()
-    try:
+    with contextlib.suppress(OSError):
         _QUEUE.write_text(str(events))
-    except OSError:
-        yield False
-        return
     try:
-        yield True
+        yield int(_QUEUE.read_text())
     finally:
-        _QUEUE.write_text(before)
+        with contextlib.suppress(OSError):
+            _QUEUE.write_text(before)
 
 
 def burst(program: Program, number: int, *, promise: bool, within: float, queue: int) -> Burst:
-    """Rename `number` archives into a watched folder, and see every one judged exactly once."""
+    """Rename `number` archives into a watched folder, and see every one judged exactly once.
+
+    The kernel keeps `queue` events where we may say so; that is root's right.
+    """
     waiting, watched = program.home / "waiting", program.primary / "daily"
     waiting.mkdir()
     watched.mkdir()
     _prepare(waiting, number, promise=promise)
-    with short_queue(queue), program.agent() as process:
+    with short_queue(queue) as kept, program.agent() as process:
         mark = program.lines().count(OVERFLOWED)
         began = time.monotonic()
         subprocess.run([sys.executable, "-c", _RENAME, waiting, watched], check=True)
@@ -74,7 +77,7 @@ def burst(program: Program, number: int, *, promise: bool, within: float, queue:
         judged = time.monotonic()
         cpu = psutil.Process(process.pid).cpu_times()
         # A new archive takes the whole way once more: what was still under way is written down by then.
-        (waiting / "last.snapshot").write_bytes(os.urandom(2048))
+        (waiting / "last.snapshot").write_bytes(b"archive " + os.urandom(2040))
         (waiting / "last.snapshot").rename(watched / "last.snapshot")
         until(lambda: "primary:daily/last.snapshot" in program.states(), what="the one after the burst")
     verdicts = Counter(row[0] for row in program.query("SELECT name FROM verdict WHERE name != 'last.snapshot'"))
@@ -84,12 +87,12 @@ def burst(program: Program, number: int, *, promise: bool, within: float, queue:
     states = Counter(row[0] for row in program.query("SELECT state FROM archive WHERE name != 'last.snapshot'"))
     assert states == {"good" if promise else "no checksum": number}
     overflowed = program.lines().count(OVERFLOWED) > mark
-    return Burst(number, renamed - began, judged - renamed, cpu.user + cpu.system, overflowed)
+    return Burst(number, renamed - began, judged - renamed, cpu.user + cpu.system, overflowed, kept)
 
 
 def _prepare(folder: Path, number: int, *, promise: bool) -> None:
     for index in range(number):
-        name, data = f"{index:06}.snapshot", os.urandom(2048)
+        name, data = f"{index:06}.snapshot", b"archive " + os.urandom(2040)
         (folder / name).write_bytes(data)
         if promise:
             (folder / f"{name}.sha256").write_text(f"{hashlib.sha256(data).hexdigest()}  {name}\n", encoding="ascii")

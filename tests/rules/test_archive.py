@@ -51,7 +51,7 @@ def read(
             State.NO_CHECKSUM,
             "nothing promises its SHA-256, so it could not be compared; gzip read to its end",
         ),
-        (read(error="cannot be read: Input/output error"), (SUMS,), State.UNREADABLE, "cannot be read: Input/output error"),
+        (read(error="cannot be read: EIO"), (SUMS,), State.UNREADABLE, "cannot be read: EIO"),
         (read(size=0), (SUMS,), State.TRUNCATED, "is empty: 0 bytes"),
         (
             read(size=1999),
@@ -174,6 +174,18 @@ def test_nothing_is_good_without_an_equal_sum_from_every_source_the_promised_siz
         assert verdict.why
         found.add(verdict.state)
     assert found == set(State) - {State.VANISHED}
+
+
+def test_what_is_not_compressed_is_not_said_to_be_inflated() -> None:
+    why = judge(read(stream=Stream.PLAIN), (SUMS,), 0, "c.snapshot").why
+    assert why == "size and SHA-256 equal SHA256SUMS"
+
+
+def test_the_words_that_lie_in_every_ledger_never_change() -> None:
+    states = ["good", "corrupt", "truncated", "undersized", "no checksum", "unreadable", "vanished"]
+    assert [str(state) for state in State] == states
+    assert [str(stream) for stream in Stream] == ["plain", "complete", "ended early", "damaged", "not read"]
+    assert [int(level) for level in Level] == [0, 1, 2]
 
 
 def test_only_good_and_uncompared_archives_are_not_bad() -> None:

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.rules.archive import Promise
-from agent.rules.checksums import MANIFEST, SUMS, is_checksum_file, line, parse, promises_of
+from agent.rules.checksums import SUMS, is_checksum_file, line, parse, promises_of
 
 A, B = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 
@@ -150,7 +150,7 @@ def test_a_line_that_cannot_be_read_is_named_by_its_number(text: str) -> None:
 
 
 def test_a_file_of_nothing_but_rubbish_takes_no_more_memory_for_it() -> None:
-    assert len(parse(b"x\n" * 100_000, SUMS).problems) < 100
+    assert len(parse(b"x\n" * 100_000, SUMS).problems) == 10
 
 
 def test_lines_that_end_in_nul_are_a_problem_and_no_promise(tmp_path: object) -> None:
@@ -202,8 +202,8 @@ def test_a_name_that_cannot_be_printed_is_promised_raw_but_named_safely() -> Non
     ("name", "expected"),
     [
         ("c.gz.sha256", True),
-        (SUMS, True),
-        (MANIFEST, True),
+        ("SHA256SUMS", True),
+        ("manifest.json", True),
         ("c.gz", False),
         ("c.sha256.gz", False),
         ("sha256sums", False),
@@ -211,5 +211,5 @@ def test_a_name_that_cannot_be_printed_is_promised_raw_but_named_safely() -> Non
         ("manifest.json.bak", False),
     ],
 )
-def test_a_checksum_file_is_known_by_its_name(name: str, expected: bool) -> None:
+def test_a_checksum_file_is_known_by_its_name(name: str, *, expected: bool) -> None:
     assert is_checksum_file(name) is expected

@@ -129,10 +129,10 @@ def test_every_file_is_promised_with_size_and_sum() -> None:
         id="x",
         tier="daily",
         engine={},
-        collections=[CollectionEntry(name="c", file="c.gz", size=7, sha256=SHA.upper(), raw_size=9, raw_sha256="f" * 64)],
+        collections=[CollectionEntry(name="c", file="c.gz", size=7, sha256=SHA.upper(), raw_sha256="f" * 64)],
         files=[FileEntry(file="server-config.tar.gz", size=8, sha256="e" * 64)],
         failed=[Failure(name="d", why="gone")],
-    )  # fmt: skip
+    )
     assert promises(manifest) == {
         "c.gz": Promise("manifest.json", SHA, 7),
         "server-config.tar.gz": Promise("manifest.json", "e" * 64, 8),

@@ -42,6 +42,7 @@ def test_what_is_not_plain_is_percent_encoded(name: str, stem: str) -> None:
 @example(["a" * 201, "a" * 202])
 @example(["é" * 100, "é" * 99 + "e"])
 @example([".a", "%2Ea"])
+@example(["\udcff" * 100, "\udcfe" * 100])
 def test_two_collections_never_share_a_file(collections: list[str]) -> None:
     stems = [file_stem(name) for name in collections]
     assert len(set(stems)) == len(stems)

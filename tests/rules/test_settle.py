@@ -54,8 +54,8 @@ def test_a_file_that_grows_for_an_hour_is_stalled_however_often_it_began_anew() 
     settling.see("f", B, 3000.0)
     settling.restart("g", A, 6.0)
     settling.see("h", A, 6.1)
-    assert settling.stalled(4.9 + STALLED) == []
-    assert settling.stalled(6.0 + STALLED) == ["f", "g"]
+    assert settling.stalled(5.0 + 3599.9) == []
+    assert settling.stalled(6.0 + 3600.0) == ["f", "g"]
 
 
 @given(

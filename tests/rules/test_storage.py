@@ -1,12 +1,14 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agent.rules.finding import Finding, Level, ok
-from agent.rules.storage import Limits, Patrol, Root, Space, hung, judge, level, worst
+from agent.rules.storage import PATROL_RULES, Limits, Patrol, Root, Space, hung, judge, level, worst
 
 OK, WARNING, CRITICAL = Level.OK, Level.WARNING, Level.CRITICAL
-LIMITS = Limits(warn=80.0, critical=90.0, clear=2.0)
+LIMITS = Limits()  # 80 %, 90 %, and 2 % to clear
 GIB = 1 << 30
 HALF = Space(100 * GIB, 50 * GIB, 50 * GIB, 50.0, 10.0)
 
@@ -53,7 +55,7 @@ def test_noise_smaller_than_clear_never_makes_an_alert_come_back(
     levels = [before]
     for part in noise:
         levels.append(level(low / 10 + part * clear, levels[-1], limits))
-    steps = [after - earlier for earlier, after in zip(levels, levels[1:], strict=False) if after != earlier]
+    steps = [after - earlier for earlier, after in pairwise(levels) if after != earlier]
     assert all(step > 0 for step in steps) or all(step < 0 for step in steps)
 
 
@@ -64,12 +66,10 @@ def test_fuller_is_never_judged_better(one: float, other: float, before: Level) 
 
 
 def test_a_location_in_order_ends_all_four_incidents() -> None:
-    assert [(one.rule, one.subject, one.level) for one in judge(patrol(), LIMITS, {})] == [
-        ("location_unavailable", "primary", OK),
-        ("location_unwritable", "primary", OK),
-        ("storage_space", "primary", OK),
-        ("storage_inodes", "primary", OK),
-    ]
+    found = [(one.rule, one.subject, one.level) for one in judge(patrol(), LIMITS, {})]
+    assert found == [(rule, "primary", OK) for rule in PATROL_RULES]
+    assert set(PATROL_RULES) == {"location_unavailable", "location_unwritable", "storage_space", "storage_inodes"}
+    assert [one.why for one in judge(patrol(), LIMITS, {})[:2]] == ["/backups is there", "a test file could be written"]
 
 
 def test_a_location_that_is_not_there_says_nothing_about_its_space() -> None:

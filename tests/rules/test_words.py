@@ -19,6 +19,7 @@ file_names = st.one_of(
     [
         (0, "0 B"),
         (1, "1 B"),
+        (12.7, "13 B"),
         (999, "999 B"),
         (1000, "0.977 KiB"),
         (1024, "1 KiB"),
@@ -27,6 +28,7 @@ file_names = st.one_of(
         (102_348, "99.9 KiB"),
         (102_400, "100 KiB"),
         (999 * 1024, "999 KiB"),
+        (1_023_488, "0.976 MiB"),
         (1000 * 1024 - 1, "0.977 MiB"),
         (1000 * 1024, "0.977 MiB"),
         (5 << 30, "5 GiB"),
@@ -34,7 +36,7 @@ file_names = st.one_of(
         (5000 << 40, "5000 TiB"),
     ],
 )
-def test_a_size_has_three_digits_and_a_binary_unit(n: int, words: str) -> None:
+def test_a_size_has_three_digits_and_a_binary_unit(n: float, words: str) -> None:
     assert size(n) == words
 
 

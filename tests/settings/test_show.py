@@ -101,7 +101,7 @@ def valid(value: Any, rule: Any) -> bool:
 def test_the_example_loads_and_its_secrets_can_be_given(shipped, tmp_path):
     assert shipped.settings.locations.keys() == {"primary", "secondary"}
     assert shipped.warnings == []
-    for name in ("qdrant-api-key", "ops-chat-url", "ops-mail-password"):
+    for name in ("qdrant-api-key", "slack-url", "mail-url"):
         (tmp_path / name).write_text("secret\n")
     check_secrets(shipped, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
 

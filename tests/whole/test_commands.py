@@ -95,6 +95,37 @@ def test_two_backups_at_once_is_exit_code_75(program: Program) -> None:
         assert "busy" in program.run("backup", expect=75).stderr
 
 
+def test_a_collection_that_is_not_there_is_told_and_nothing_is_published(program: Program) -> None:
+    built(program)
+    assert "no collection" in program.run("backup", "--collection", "artikles", expect=2).stderr
+    assert not list(program.primary.glob("*/*"))
+    program.write(engine='{kind: command, argv: ["true"]}')
+    program.run("backup", "--collection", "articles", expect=64)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be mistaken for somebody else")
+def test_root_leaves_no_file_in_a_state_folder_of_the_agents_user(program: Program) -> None:
+    program.state.mkdir()
+    os.chown(program.state, 65534, 65534)
+    for command in ("backup", "reconcile", "run"):
+        assert "nobody" in program.run(command, expect=77).stderr
+    assert not list(program.state.iterdir())
+    program.run("status", expect=3)
+
+
+def test_json_stays_json_when_a_target_prints(program: Program) -> None:
+    program.write(targets='{terminal: {url: "console://"}}')
+    assert program.json("alert", "test")["results"] == [{"target": "terminal", "ok": True, "error": ""}]
+
+
+def test_a_location_that_left_the_configuration_is_no_longer_listed(program: Program) -> None:
+    archive(program.secondary / "daily", "a.snapshot")
+    program.run("reconcile")
+    assert program.json("list")["backups"]
+    program.write(secondary=False)
+    assert program.json("list")["backups"] == []
+
+
 def test_reconcile_builds_the_ledger_from_the_folders(program: Program) -> None:
     archive(program.primary / "daily", "a.snapshot")
     built(program)

@@ -191,6 +191,39 @@ def test_systemd_hears_that_it_is_ready_alive_and_stopping(program: Program, tmp
             heard.append(systemd.recv(4096).decode())
 
 
+def test_systemd_does_not_hear_of_an_end_that_is_a_reload(program: Program, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        program.environment["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        with program.agent() as process:
+            assert systemd.recv(4096).startswith(b"READY=1")
+            process.send_signal(signal.SIGHUP)
+            assert systemd.recv(4096).startswith(b"READY=1")
+        assert systemd.recv(4096).startswith(b"STOPPING=1")
+
+
+def test_incidents_end_with_what_they_were_about(program: Program) -> None:
+    """A location and a tier leave the configuration: nobody could ever mend what was wrong with them."""
+    archive(program.secondary / "daily", "a.snapshot", b"")
+    program.write(engine='{kind: command, argv: ["false"]}', tiers='{odd: {cron: "* * * * * *", keep: 1d}}')
+    with program.agent():
+        until(lambda: ("backup_failed", "odd") in program.open_incidents())
+        until(lambda: ("archive_bad", "secondary:daily/a.snapshot") in program.open_incidents())
+    program.write(engine='{kind: command, argv: ["false"]}', secondary=False)
+    with program.agent():
+        until(lambda: not program.open_incidents())
+
+
+def test_a_new_state_folder_takes_a_restart_and_says_so(program: Program) -> None:
+    with program.agent() as process:
+        program.config.write_text(program.config.read_text().replace("state_dir: state", "state_dir: other"))
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "takes a restart" in program.lines())
+        archive(program.primary / "daily", "a.snapshot")
+        until(lambda: good(program, "primary:daily/a.snapshot"))
+
+
 def test_the_second_signal_leaves_at_once(program: Program) -> None:
     script = program.home / "slow.sh"
     script.write_text("#!/bin/sh\ntrap '' TERM\necho $$ > started\nwhile :; do read x; done < fifo\n")

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -55,21 +55,21 @@ _COLUMNS = (
 _HERE = "location = ? AND folder = ? AND name = ?"
 
 
-def _archive(row: tuple[object, ...]) -> Archive:
+_READING = msgspec.json.Decoder(Reading)
+
+
+def _archive(row: tuple[Any, ...]) -> Archive:
     location, folder, name, inode, size, mtime, ctime, state, level, why, reading, arrived, checked, gone = row
-    return msgspec.convert(
-        {
-            "key": (location, folder, name),
-            "signature": (inode, size, mtime, ctime),
-            "state": state,
-            "level": level,
-            "why": why,
-            "reading": msgspec.json.decode(reading) if isinstance(reading, str) else None,
-            "arrived": arrived,
-            "checked": checked,
-            "vanished": gone,
-        },
-        Archive,
+    return Archive(
+        Key(location, folder, name),
+        Signature(inode, size, mtime, ctime),
+        State(state),
+        level,
+        why,
+        _READING.decode(reading) if reading is not None else None,
+        arrived,
+        checked,
+        gone,
     )
 
 
@@ -116,10 +116,10 @@ def archive(db: sqlite3.Connection, key: Key) -> Archive | None:
 
 def archives(db: sqlite3.Connection, location: str | None = None, folder: str | None = None) -> Iterator[Archive]:
     """All archives, of one location or one folder where given, ordered by location, folder and name."""
+    given = {column: value for column, value in (("location", location), ("folder", folder)) if value is not None}
+    where = " AND ".join(f"{column} = ?" for column in given) or "TRUE"
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM archive WHERE (?1 IS NULL OR location = ?1) AND (?2 IS NULL OR folder = ?2)"
-        " ORDER BY location, folder, name",
-        (location, folder),
+        f"SELECT {_COLUMNS} FROM archive WHERE {where} ORDER BY location, folder, name", tuple(given.values())
     )
     return map(_archive, rows)
 
@@ -144,7 +144,7 @@ def vanished_since(db: sqlite3.Connection, location: str, since: float) -> int:
 
 
 def promises(db: sqlite3.Connection, key: Key) -> tuple[Promise, ...]:
-    """What the checksum files around an archive promise, in the order of their names."""
+    """What the checksum files around an archive promise; the manifest comes before SHA256SUMS."""
     rows = db.execute(f"SELECT source, sha256, size FROM promise WHERE {_HERE} ORDER BY source DESC", key)
     return tuple(Promise(*row) for row in rows)
 

@@ -60,10 +60,7 @@ def observe(
             f"SELECT {_COLUMNS} FROM incident WHERE rule = ? AND subject = ? AND resolved IS NULL",
             (finding.rule, finding.subject),
         ).fetchone()
-        if row is None and finding.level is Level.OK:
-            continue
-        before = _incident(row) if row else None
-        step = turn(before, finding, now, policy)
+        step = turn(_incident(row) if row else None, finding, now, policy)
         turns += _apply(db, step, now, policy, severities)
     return turns
 

@@ -167,6 +167,13 @@ def samples(db: sqlite3.Connection, location: str, since: float, until: float) -
     return [Sample(*row) for row in rows]
 
 
+def settled(db: sqlite3.Connection, job: str, subject: str, until: float) -> float | None:
+    """The newest slot up to `until` of which it is on record what became of it: a run, or why there was none."""
+    sql = "SELECT max(slot) FROM run WHERE job = ? AND subject = ? AND slot <= ?"
+    newest: float | None = db.execute(sql, (job, subject, until)).fetchone()[0]
+    return newest
+
+
 def noted(db: sqlite3.Connection, pid: int) -> bool:
     """Whether a process of this boot has noted a run."""
     return db.execute("SELECT 1 FROM run WHERE pid = ? AND boot = ?", (pid, boot_id())).fetchone() is not None

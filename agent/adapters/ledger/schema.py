@@ -33,6 +33,7 @@ CREATE TABLE promise(           -- what the checksum files promise about each ar
   sha256 TEXT, size INTEGER,
   PRIMARY KEY(location, folder, name, source)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX promise_source ON promise(location, folder, source);
 CREATE TABLE verdict(           -- every judgement ever made, for the report
   id INTEGER PRIMARY KEY,
   location TEXT NOT NULL, folder TEXT NOT NULL, name TEXT NOT NULL,

@@ -26,7 +26,7 @@ def make_folder(path: str, permissions: Permissions, *, below: str) -> None:
     """Make a folder and what is missing above it, but nothing at or above `below`, which must exist.
 
     Raises:
-        CannotWrite: `below` is missing, full, or read-only.
+        CannotWrite: `below` is missing, full, or read-only, or a file is in the way.
     """
     if not os.path.isdir(below):
         raise CannotWrite(f"{below} is not there", "Is its disk mounted? The agent never makes a mount point.")
@@ -35,8 +35,8 @@ def make_folder(path: str, permissions: Permissions, *, below: str) -> None:
     with explained(path):
         for part in [] if relative == "." else relative.split("/"):
             current = os.path.join(current, part)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(current)
+            if not os.path.isdir(current):
+                os.mkdir(current, permissions.folders)  # never more than these, and then exactly these
                 os.chmod(current, permissions.folders)
                 _own(current, permissions)
                 sync_folder(os.path.dirname(current))
@@ -44,21 +44,25 @@ def make_folder(path: str, permissions: Permissions, *, below: str) -> None:
 
 @contextlib.contextmanager
 def new_file(path: str, permissions: Permissions) -> Iterator[int]:
-    """A new file to write to, as a descriptor; when the block ends it is on the disk.
+    """A new file to write to, as a descriptor; when the block ends it is on the disk, and gone when the block fails.
 
     Raises:
         CannotWrite: the place is full, read-only or not there.
     """
     with explained(path):
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with explained(path):
-            yield fd
-            os.fchmod(fd, permissions.files)
-            _own(fd, permissions)
-            os.fsync(fd)
-    finally:
-        os.close(fd)
+        try:
+            try:
+                yield fd
+                os.fchmod(fd, permissions.files)
+                _own(fd, permissions)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
@@ -71,7 +75,7 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 def write_file(path: str, data: bytes, permissions: Permissions) -> None:
     """Write a small file in one piece; it is there whole or not at all."""
     temporary = f"{path}.part"
-    with contextlib.suppress(FileNotFoundError):
+    with explained(path), contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
     with new_file(temporary, permissions) as fd:
         write_all(fd, data)

@@ -68,6 +68,6 @@ def _arrived(locations: Mapping[str, str], names: re.Pattern[str], since_ns: int
     for location, path in locations.items():
         for folder, listing in look.walk(os.path.realpath(path)):
             for name, _, size, _, ctime_ns in listing.files:
-                if ctime_ns >= since_ns - slack and names.match(name):
+                if ctime_ns >= since_ns - slack and names.match(name) and not name.startswith("."):
                     found[f"{location}:{folder}/{name}" if folder else f"{location}:{name}"] = size
     return found

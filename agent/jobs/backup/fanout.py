@@ -75,9 +75,8 @@ def pour(
     name: str,
     level: int,
     permissions: Permissions,
-    progress: Callable[[int], None] = lambda _: None,
 ) -> Written:
-    """Compress a stream with gzip at `level` into the file `name` of every location.
+    """Compress a stream with gzip at `level` into the file `name` of every location, whole or not at all.
 
     Raises:
         CannotWrite: no location is left to write to.
@@ -90,7 +89,6 @@ def pour(
         for chunk in chunks:
             raw.update(chunk)
             raw_size += len(chunk)
-            progress(len(chunk))
             data = press.compress(chunk)
             if data:
                 packed.update(data)
@@ -107,7 +105,8 @@ def pour(
 class _File:
     """One open file of one location."""
 
-    def __init__(self, fd: int, closing: contextlib.AbstractContextManager[int]) -> None:
+    def __init__(self, path: str, fd: int, closing: contextlib.AbstractContextManager[int]) -> None:
+        self.path = path
         self.fd = fd
         self.closing = closing
 
@@ -115,9 +114,10 @@ class _File:
 def _open(places: Places, name: str, permissions: Permissions, stack: contextlib.ExitStack) -> dict[str, _File]:
     files = {}
     for location, folder in places.left().items():
-        closing = write.new_file(os.path.join(folder, name), permissions)
+        path = os.path.join(folder, name)
+        closing = write.new_file(path, permissions)
         try:
-            files[location] = _File(closing.__enter__(), closing)
+            files[location] = _File(path, closing.__enter__(), closing)
         except AgentError as error:
             places.fail(location, error)
     stack.callback(_abandon, files)
@@ -128,7 +128,7 @@ def _open(places: Places, name: str, permissions: Permissions, stack: contextlib
 def _write(files: dict[str, _File], data: bytes, places: Places) -> None:
     for location, file in list(files.items()):
         try:
-            with write.explained(f"location {location}"):
+            with write.explained(file.path):
                 write.write_all(file.fd, data)
         except AgentError as error:
             places.fail(location, error)

@@ -7,7 +7,7 @@ import socket
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
@@ -16,13 +16,13 @@ from agent import __version__
 from agent.adapters import host
 from agent.adapters.shelf import write
 from agent.adapters.shelf.write import Permissions
-from agent.errors import AgentError, CannotWrite, TryLater
+from agent.errors import AgentError, CannotWrite, Refused, TryLater
 from agent.jobs.backup.engine import Engine, Order, Progress, Source
 from agent.jobs.backup.fanout import Places, Written, pour
 from agent.rules import checksums, manifest
 from agent.rules.manifest import CollectionEntry, Failure, FileEntry, Manifest
 from agent.rules.names import backup_id, chosen, file_stem
-from agent.rules.words import rfc3339
+from agent.rules.words import rfc3339, size, span
 
 CONFIG_ARCHIVE = "server-config.tar.gz"
 
@@ -50,28 +50,36 @@ def take(
 ) -> Taken:
     """Write every chosen collection into every location, and publish the backup by one rename in each.
 
-    A collection that fails leaves the backup incomplete, a location that fails leaves it degraded; what did
-    succeed is published either way.
+    A collection that fails, or is not written by the deadline, leaves the backup incomplete, a location that
+    fails leaves it degraded; what did succeed is published either way.
 
     Raises:
+        Refused: there is no collection to back up.
         CannotWrite: no location takes data; nothing is published.
         Unreachable: the engine's data cannot be read.
-        TryLater: it was asked to stop, or ran into its deadline; nothing is published.
+        TryLater: it was asked to stop; nothing is published.
     """
     began, clock = now(), time.monotonic()
     identity = backup_id(began)
     names = chosen(engine.collections(), order.include, order.exclude)
-    places = _prepare(order, identity)
+    if not names:
+        raise Refused(
+            "there is no collection to back up; nothing was published",
+            "Is it the right engine, and do engine.collections or --collection leave any?",
+        )
+    until = clock + order.deadline
+
+    def halted() -> str:
+        if stopping():
+            return "it was asked to stop"
+        return f"the deadline of {span(order.deadline)} has passed" if time.monotonic() > until else ""
+
     try:
-        until = clock + order.deadline
-
-        def halted() -> bool:
-            return stopping() or time.monotonic() > until
-
+        places = _prepare(order, identity)
         entries, failures = _collections(engine, names, places, order, halted, progress)
         if stopping():
             raise TryLater("the backup was stopped before it was complete; nothing was published")
-        files = _config(order, places)
+        files, unread = _config(order, places)
         described = Manifest(
             id=identity,
             tier=order.tier,
@@ -82,7 +90,7 @@ def take(
             ended=rfc3339(now()) or "",
             compression={"format": "gzip", "level": order.level, "library": "zlib"},
             collections=entries,
-            failed=failures,
+            failed=failures + unread,
             files=files,
         )
         _describe(described, places, order.permissions, notes)
@@ -92,7 +100,7 @@ def take(
         raise
     _clean(order, identity)
     left = tuple(places.left())
-    state = "incomplete" if failures else "degraded" if places.failed else "good"
+    state = "incomplete" if described.failed else "degraded" if places.failed else "good"
     failed = {name: error.message for name, error in places.failed.items()}
     return Taken(identity, order.tier, state, described, left, failed, time.monotonic() - clock)
 
@@ -125,7 +133,7 @@ def _collections(
     names: list[str],
     places: Places,
     order: Order,
-    halted: Callable[[], bool],
+    halted: Callable[[], str],
     progress: Progress,
 ) -> tuple[list[CollectionEntry], list[Failure]]:
     entries: list[CollectionEntry] = []
@@ -134,14 +142,13 @@ def _collections(
 
     def one(name: str) -> None:
         try:
-            if halted():
-                raise TryLater("the deadline had passed before its turn came")
-            entry = _collection(engine, name, places, order, progress)
+            if why := halted():
+                raise TryLater(f"its turn did not come: {why}")
+            entry = _collection(engine, name, places, order, halted, progress)
             with turn:
                 entries.append(entry)
-        except CannotWrite:
-            raise
         except AgentError as error:
+            places.left()  # without a place to write to there is no backup at all
             with turn:
                 failures.append(Failure(name=name, why=error.message))
 
@@ -151,22 +158,28 @@ def _collections(
     return sorted(entries, key=lambda entry: entry.name), sorted(failures, key=lambda one: one.name)
 
 
-def _collection(engine: Engine, name: str, places: Places, order: Order, progress: Progress) -> CollectionEntry:
+def _collection(
+    engine: Engine, name: str, places: Places, order: Order, halted: Callable[[], str], progress: Progress
+) -> CollectionEntry:
     began = time.monotonic()
     file = f"{file_stem(name)}.snapshot.gz"
-    done = 0
     with engine.open(name) as source:
-        total = source.plan.raw_size
-
-        def count(more: int) -> None:
-            nonlocal done
-            done += more
-            progress(name, done, total)
-
-        written = pour(source.plan.chunks(), places, file, order.level, order.permissions, count)
-        if written.raw_size != total:
-            raise TryLater(f"{written.raw_size:,} bytes came instead of {total:,}: it changed while it was read")
+        chunks = _whole(source, halted, progress)
+        written = pour(chunks, places, file, order.level, order.permissions)
         return _entry(source, file, written, time.monotonic() - began)
+
+
+def _whole(source: Source, halted: Callable[[], str], progress: Progress) -> Iterator[bytes]:
+    """The pieces of a collection while there is time, and in all as many bytes as were planned."""
+    done, total = 0, source.plan.raw_size
+    for chunk in source.plan.chunks():
+        if why := halted():
+            raise TryLater(f"broken off after {size(done)} of {size(total)}: {why}")
+        yield chunk
+        done += len(chunk)
+        progress(source.name, done, total)
+    if done != total:
+        raise TryLater(f"{done:,} bytes came instead of {total:,}: it changed while it was read")
 
 
 def _entry(source: Source, file: str, written: Written, seconds: float) -> CollectionEntry:
@@ -186,24 +199,22 @@ def _entry(source: Source, file: str, written: Written, seconds: float) -> Colle
     )
 
 
-def _config(order: Order, places: Places) -> list[FileEntry]:
-    """The configured server configuration files as one archive; none configured, no archive."""
+def _config(order: Order, places: Places) -> tuple[list[FileEntry], list[Failure]]:
+    """The configured server configuration files as one archive; none configured or one unreadable, no archive."""
     if not order.config_files:
-        return []
+        return [], []
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for path in order.config_files:
             try:
                 archive.add(path, arcname=path.lstrip("/"))
             except OSError as error:
-                raise CannotWrite(
-                    f"the configuration file {path} cannot be read: {error.strerror}",
-                    "Mend engine.config_files, or give the agent's user the right to read it.",
-                ) from error
+                why = f"the configuration file {path} cannot be read: {error.strerror or error}"
+                return [], [Failure(name=CONFIG_ARCHIVE, why=why)]
     packed.seek(0)
     chunks = iter(lambda: packed.read(1 << 20), b"")
     written = pour(chunks, places, CONFIG_ARCHIVE, order.level, order.permissions)
-    return [FileEntry(file=CONFIG_ARCHIVE, size=written.size, sha256=written.sha256)]
+    return [FileEntry(file=CONFIG_ARCHIVE, size=written.size, sha256=written.sha256)], []
 
 
 def _describe(described: Manifest, places: Places, permissions: Permissions, notes: Callable[[Manifest], str]) -> None:

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from agent.adapters.ledger import catalogue, incidents, writing
-from agent.adapters.ledger.catalogue import Key
+from agent.adapters.ledger.catalogue import Archive, Key
 from agent.jobs.intake.survey import Survey
 from agent.jobs.intake.verdicts import Telling, gone, rejudge, sums_finding
 from agent.rules import archive as rules
@@ -39,6 +39,8 @@ def part_with(
             else:
                 lost.append(key)
         findings += _losses(location, lost, before)
+        uncompared = catalogue.uncompared(db, location, {key.folder for key in left})
+        findings += [rules.uncompared(f"{location}:{folder}", number) for folder, number in uncompared.items()]
         findings += _oddities(db, found)
         return incidents.observe(db, findings, now, telling.policy, telling.severities)
 
@@ -73,11 +75,18 @@ def _outlived(db: sqlite3.Connection, key: Key, keeps: Mapping[str, float], now:
     entry = catalogue.folder(db, key.location, key.folder)
     known = catalogue.archive(db, key)
     tier = entry.tier if entry else key.folder.rpartition("/")[2]
-    born = entry.started if entry and entry.started else known.arrived if known else now
+    born = entry.started if entry and entry.started else _born(known, now)
     keep = keeps.get(tier)
     if keep is None or now - born <= keep:
         return ""
     return f"gone at the age of {span(now - born)}; {tier} backups are kept {span(keep)}"
+
+
+def _born(known: Archive | None, now: float) -> float:
+    """When a loose archive was made; one that never lay there has no time of its own."""
+    if known is None:
+        return now
+    return min(known.arrived, known.signature.mtime_ns / 1e9) if known.signature.mtime_ns else known.arrived
 
 
 def _losses(location: str, lost: list[Key], before: int) -> list[Finding]:

@@ -12,7 +12,7 @@ from agent.errors import AgentError
 from agent.rules import archive as rules
 from agent.rules import checksums, manifest
 from agent.rules.archive import Promise, Reading, Signature
-from agent.rules.words import raw
+from agent.rules.words import printable, raw
 
 
 class Work(Struct, frozen=True):
@@ -80,7 +80,9 @@ def _read_promises(work: Work, names: re.Pattern[str]) -> Outcome:
         now = look.signature(work.path)
         if now is None:
             raise read.Moved from error
-        return Outcome(key, now, promised={}, problem=f"{key.name} cannot be read: {error}")
+        why = error.message if isinstance(error, AgentError) else error.strerror
+        problem = f"{key.name} cannot be read: {why}"
+        return Outcome(key, now, promised={}, problem=problem, folder=_unknown_folder(key, problem))
     if work.signature is not None and seen != work.signature:
         raise read.Moved
     if key.name != checksums.MANIFEST:
@@ -101,9 +103,9 @@ def _read_promises(work: Work, names: re.Pattern[str]) -> Outcome:
 def _absent(work: Work, promised: Mapping[str, Promise], names: re.Pattern[str]) -> tuple[str, ...]:
     here = os.path.dirname(work.path)
     return tuple(
-        name
+        printable(name)
         for name in promised
-        if names.match(name) and "/" not in name and not os.path.lexists(os.path.join(here, name))
+        if names.match(printable(name)) and "/" not in name and not os.path.lexists(os.path.join(here, name))
     )
 
 
@@ -121,6 +123,8 @@ def _folder(key: Key, described: manifest.Manifest, data: bytes) -> Folder:
     )
 
 
-def _unknown_folder(key: Key, problem: str) -> Folder:
+def _unknown_folder(key: Key, problem: str) -> Folder | None:
+    if key.name != checksums.MANIFEST:
+        return None
     above, _, last = key.folder.rpartition("/")
     return Folder(key.location, key.folder, above.rpartition("/")[2], last, "unknown", problem=problem)

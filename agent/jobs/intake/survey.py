@@ -6,14 +6,16 @@ import sqlite3
 import time
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from agent.adapters import host
 from agent.adapters.ledger import catalogue
 from agent.adapters.ledger.catalogue import Key
 from agent.adapters.shelf import look
-from agent.rules import checksums
+from agent.rules import checksums, settle
 from agent.rules.archive import Signature
 from agent.rules.storage import Root
+from agent.rules.words import raw
 
 
 class Place(Struct, frozen=True):
@@ -46,7 +48,7 @@ def survey(db: sqlite3.Connection, place: Place, names: re.Pattern[str], only: s
     """Compare a location, or just the folders `only` and what is below them, with the catalogue.
 
     Reads no file. `db` may be a reader's connection. Where the root cannot be used the survey says so in
-    `root`, and nothing is reported as gone.
+    `root`, and nothing is reported as gone; nor is it where the root became another one meanwhile.
     """
     began = time.perf_counter()
     root = host.root(place.path, place.mount)
@@ -66,6 +68,9 @@ def survey(db: sqlite3.Connection, place: Place, names: re.Pattern[str], only: s
     for folder in _forgotten(db, place.name, seen, only):
         if not any(folder.startswith(f"{one}/") or not one for one in found.unread):
             _compare(db, found, folder, look.Listing(), names, real)
+    after = host.root(place.path, place.mount)
+    if replace(after, read_only=root.read_only) != root:
+        return Survey(place, after, whole=False, seconds=time.perf_counter() - began)
     return Survey(
         place,
         root,
@@ -84,17 +89,35 @@ def _compare(
 ) -> None:
     location = found.place.name
     known = catalogue.known(db, location, folder)
-    for name, *signature in listing.files - known:
-        if not name.startswith(".") and (names.match(name) or checksums.is_checksum_file(name)):
-            found.changed.append((Key(location, folder, name), Signature(*signature)))
-    here = {one[0] for one in listing.files} if known - listing.files else set()
-    for name, *_ in known - listing.files:
-        if name not in here and not look.exists(root, folder, name):
-            found.gone.append(Key(location, folder, name))
+    new = {
+        name: Signature(*signature)
+        for name, *signature in listing.files - known
+        if not name.startswith(".") and (names.match(name) or checksums.is_checksum_file(name))
+    }
+    if new:
+        new |= _came_meanwhile(folder, listing, [name for name in new if names.match(name)], root)
+    found.changed.extend((Key(location, folder, name), signature) for name, signature in new.items())
     odd = {**listing.odd, **dict.fromkeys(listing.folders, "a folder")}
+    other = known - listing.files
+    here = {one[0] for one in listing.files} if other else set()
+    for name, *_ in other:
+        if name not in here and (name in odd or not look.exists(root, folder, name)):
+            found.gone.append(Key(location, folder, name))
     for name, kind in odd.items():
         if names.match(name):
             found.odd[Key(location, folder, name)] = kind
+
+
+def _came_meanwhile(folder: str, listing: look.Listing, archives: list[str], root: str) -> dict[str, Signature]:
+    """Checksum files of new archives that the listing does not have.
+
+    A folder is not listed in one moment: of a checksum file and its archive that come one after the other, it may
+    have only the archive, which would then be judged as if nothing were promised.
+    """
+    listed = {one[0] for one in listing.files} | listing.odd.keys() | set(listing.folders)
+    wanted = {one for name in archives for one in settle.promisers(name)} - listed
+    seen = {name: look.signature(os.path.join(root, raw(folder), raw(name))) for name in wanted}
+    return {name: signature for name, signature in seen.items() if signature is not None}
 
 
 def _forgotten(db: sqlite3.Connection, location: str, seen: set[str], only: set[str] | None) -> set[str]:

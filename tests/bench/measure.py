@@ -1,0 +1,74 @@
+"""Run programs and see what they take: wall clock and processor time, ours and theirs in turns."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+# What an operator has: bytecode is cached, and no configuration but the one that is named.
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if name not in {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "SNAPWARD_CONFIG", "NOTIFY_SOCKET"}
+}
+_INSTALLED = Path(sys.executable).with_name("snapward")
+SNAPWARD = [str(_INSTALLED)] if _INSTALLED.exists() else [sys.executable, "-m", "agent"]
+
+
+class Cost(Struct, frozen=True):
+    """What one run took, in seconds; `cpu` is user and system time, children included."""
+
+    wall: float
+    cpu: float
+
+
+def run(argv: Sequence[str], *, cwd: Path | None = None, codes: frozenset[int] = frozenset({0})) -> Cost:
+    """Run a program to its end, its output thrown away.
+
+    Raises:
+        RuntimeError: it ended with an exit code that is not in `codes`; what was measured is worth nothing then.
+    """
+    with tempfile.TemporaryFile() as said:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            argv, cwd=cwd, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in codes:
+            said.seek(0)
+            words = said.read().decode(errors="replace")
+            raise RuntimeError(f"{' '.join(argv)} ended with {process.returncode}: {words}")
+    return Cost(wall, used.ru_utime + used.ru_stime)
+
+
+def interleaved(
+    rounds: int, ours: Callable[[], Cost], theirs: Callable[[], Cost], before: Callable[[], None] = lambda: None
+) -> list[tuple[Cost, Cost]]:
+    """Measure both in turns, after one round that does not count; who is first changes every round.
+
+    `before` is called ahead of each run.
+    """
+    pairs = []
+    for number in range(rounds + 1):
+        both = {}
+        for one in (ours, theirs) if number % 2 else (theirs, ours):
+            before()
+            both[one] = one()
+        pairs.append((both[ours], both[theirs]))
+    return pairs[1:]
+
+
+def read_into_cache(files: Sequence[Path]) -> None:
+    """Read files, so that no run is held up by the disk: ours drops what it has read from the page cache."""
+    buffer = bytearray(1 << 20)
+    for path in files:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
