@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _ABOUT_LOCATIONS = frozenset(
     (
-        *("location_unavailable", "location_unwritable", "storage_space", "storage_inodes"),
+        *storage.PATROL_RULES,
         *("location_hung", "watch_blind", "archive_bad", "archives_vanished", "checksum_missing"),
         *("checksums_unreadable", "not_an_archive", "folder_unreadable", "arrival_stalled"),
     )

@@ -174,10 +174,10 @@ def test_a_walk_does_not_go_down_for_ever(tmp_path: Path) -> None:
     assert max(folder.count("/") + 1 for folder, _ in walk(str(tmp_path)) if folder) == 17
 
 
-def test_ten_thousand_files_are_listed_in_a_moment(tmp_path: Path) -> None:
-    for number in range(10_000):
+def test_thousands_of_files_are_listed_with_none_lost(tmp_path: Path) -> None:
+    for number in range(2000):
         os.close(os.open(f"{tmp_path}/{number}.snapshot", os.O_CREAT | os.O_WRONLY))
-    assert len(listing(str(tmp_path), "").files) == 10_000
+    assert len(listing(str(tmp_path), "").files) == 2000
 
 
 def test_a_signature_changes_with_each_way_to_change_a_file(tmp_path: Path) -> None:

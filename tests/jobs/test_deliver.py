@@ -144,6 +144,9 @@ def test_a_failing_target_is_retried_and_the_others_hear_of_it(pair: World) -> N
     failing = pair.open()["target_failing", "mail"]
     assert failing.level is Level.WARNING
     assert failing.why.startswith("mail did not take a message: Connection refused; 1 attempt, next try in ")
+    assert failing.opened is None, "one refused connection is nothing to tell of yet"
+    assert pair.rounds(2) == [Tally(postponed=1), Tally(postponed=1)]
+    assert pair.open()["target_failing", "mail"].opened is not None
     assert pair.deliver() == Tally(delivered=1)
     assert pair.texts("chat") == ["archive_bad a opened", "target_failing mail opened"]
     pair.down = {}
@@ -180,7 +183,7 @@ def test_a_target_that_stays_down_becomes_critical_and_its_fallback_is_used_once
     failing = backed.open()["target_failing", "mail"]
     assert failing.level is Level.CRITICAL
     assert sum("archive_bad a opened" in text for text in backed.texts("chat")) == 1
-    assert sum("target_failing mail worse" in text for text in backed.texts("chat")) == 1
+    assert sum("target_failing mail opened" in text for text in backed.texts("chat")) == 1
     backed.see("b", level=Level.WARNING)
     backed.rounds(2)
     assert sum("archive_bad b opened" in text for text in backed.texts("chat")) == 1
