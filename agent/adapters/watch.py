@@ -6,6 +6,7 @@ folder that is replaced), so nothing is decided from one. See docs/decisions.
 
 import logging
 import os
+import warnings
 from collections.abc import Callable
 
 from watchdog.events import (
@@ -52,6 +53,8 @@ class Watch:
         """Begin to watch; on failure `trouble` says why, and scanning has to do."""
         self.stop()
         root = os.path.realpath(self._path)  # a link may point elsewhere by now
+        # Of folders made one in the other watchdog sees some twice, and says so at length; it does no harm.
+        warnings.filterwarnings("ignore", "Callback with id .* already exists", RuntimeWarning)
         observer = None
         try:
             observer = Observer()
@@ -69,7 +72,10 @@ class Watch:
     def alive(self) -> bool:
         """Whether every thread that brings events still runs."""
         observer = self._observer
-        return observer is not None and observer.is_alive() and all(one.is_alive() for one in observer.emitters)
+        if observer is None:
+            return False
+        reader = getattr(observer, "_inotify_fd", observer)  # watchdog does not ask whether it still reads
+        return all(one.is_alive() for one in (observer, reader, *observer.emitters))
 
     def stop(self) -> None:
         """End the watch; a second call does nothing."""

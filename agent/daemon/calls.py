@@ -46,6 +46,10 @@ def called(desk: Desk, event: Called) -> None:
     why = f"the slot of {rfc3339(due.slot)} was skipped: the run before it had not ended"
     with writing(desk.db):
         runs.note(desk.db, kind, tier, due.slot, "skipped", why, desk.clocks.wall())
+        before = desk.slots.get(due.job)
+        if before is not None and runs.settled(desk.db, kind, tier, before.slot) != before.slot:
+            # It has not begun yet: if we die before it does, the next life has to begin there.
+            runs.take_slot(desk.db, due.job, before.slot)
     if kind == "backup":
         hint = "Does the schedule leave enough time? `snapward status` shows what runs."
         work.tell(desk, [Finding("backup_missed", tier, Level.CRITICAL, why, hint)])

@@ -31,14 +31,14 @@ def sample(location: str, at: float, used: float = 50.0) -> Sample:
 def test_a_run_is_noted_when_it_begins_and_when_it_ends(db: sqlite3.Connection) -> None:
     run = runs.begin(db, "backup", "daily", NOW - 5, NOW)
     begun = Run(
-        run, "backup", "daily", NOW - 5, os.getpid(), runs.boot_id(), NOW, None, "running", None, "", {}, ""
+        run, "backup", "daily", NOW - 5, os.getpid(), runs.life(), NOW, None, "running", None, "", {}, ""
     )  # fmt: skip
     assert runs.between(db, NOW, NOW + 1) == [begun]
     other = runs.begin(db, "backup", "daily", None, NOW + 1)
     runs.end(db, run, "failed", NOW + 9, why="no space", exit_code=73, figures={"raw_bytes": 7}, output="full")
     assert runs.between(db, NOW, NOW + 1) == [
         Run(
-            run, "backup", "daily", NOW - 5, os.getpid(), runs.boot_id(), NOW, NOW + 9, "failed", 73, "no space",
+            run, "backup", "daily", NOW - 5, os.getpid(), runs.life(), NOW, NOW + 9, "failed", 73, "no space",
             {"raw_bytes": 7}, "full",
         )
     ]  # fmt: skip
@@ -74,7 +74,6 @@ def test_a_run_whose_process_was_killed_is_an_orphan_and_no_other(tmp_path: Path
             theirs = int(child.stdout.readline())
             assert runs.orphans(db) == []
             assert [one.id for one in runs.running(db)] == [ours, theirs]
-            assert runs.noted(db, child.pid)
             child.kill()
         assert [one.id for one in runs.orphans(db)] == [theirs]
         assert [one.id for one in runs.running(db)] == [ours]
@@ -84,11 +83,9 @@ def test_a_run_whose_process_was_killed_is_an_orphan_and_no_other(tmp_path: Path
 
 def test_a_run_of_an_earlier_boot_is_an_orphan_whoever_has_its_pid_now(db: sqlite3.Connection) -> None:
     run = runs.begin(db, "backup", "daily", None, NOW)
-    assert runs.noted(db, os.getpid())
     db.execute("UPDATE run SET boot = 'an earlier one'")
     assert [one.id for one in runs.orphans(db)] == [run]
     assert runs.running(db) == []
-    assert not runs.noted(db, os.getpid())
 
 
 def test_a_running_run_without_a_process_is_an_orphan(db: sqlite3.Connection) -> None:
@@ -99,9 +96,14 @@ def test_a_running_run_without_a_process_is_an_orphan(db: sqlite3.Connection) ->
 
 def test_a_process_of_somebody_else_is_alive(db: sqlite3.Connection) -> None:
     runs.begin(db, "backup", "daily", None, NOW)
-    db.execute("UPDATE run SET pid = 1")
+    db.execute("UPDATE run SET pid = 1, boot = ?", (runs.life(1),))
     assert runs.orphans(db) == []
-    assert not runs.noted(db, os.getpid())
+
+
+def test_a_process_that_has_the_pid_of_one_that_died_is_not_taken_for_it(db: sqlite3.Connection) -> None:
+    run = runs.begin(db, "backup", "daily", None, NOW)
+    db.execute("UPDATE run SET pid = 1")
+    assert [one.id for one in runs.orphans(db)] == [run]
 
 
 def test_runs_are_told_of_a_time_span_without_its_end_oldest_first(db: sqlite3.Connection) -> None:

@@ -18,6 +18,9 @@ from agent.rules.words import printable
 
 PATIENCE = 10.0
 
+# The agent asks for the same, but each test begins with filters of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:Callback with id .* already exists:RuntimeWarning")
+
 
 class Watched:
     """A location under watch, and the hints that came from it."""
@@ -237,6 +240,38 @@ def test_a_watch_knows_when_its_root_was_removed(watched: Watched) -> None:
     assert watched.watch.alive()
     write(watched.root)
     watched.wait_for("")
+
+
+def test_a_watch_knows_when_nothing_is_read_any_more(watched: Watched) -> None:
+    assert watched.watch._observer is not None
+    reader = watched.watch._observer._inotify_fd  # type: ignore[attr-defined] # watchdog's own thread
+    reader.stop()
+    reader.join(PATIENCE)
+    assert not watched.watch.alive()
+
+
+def test_folders_that_are_seen_twice_are_not_complained_about(tmp_path: Path) -> None:
+    code = (
+        "import os, queue, sys\n"
+        "from agent.adapters.watch import Watch\n"
+        "hints = queue.SimpleQueue()\n"
+        "watch = Watch(sys.argv[1], hints.put)\n"
+        "watch.start()\n"
+        "for number in range(300): os.makedirs(f'{sys.argv[1]}/{number}/b/c')\n"
+        "while hints.get(timeout=10) != '299': pass\n"
+        "print(watch.alive())\n"
+        "watch.stop()\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(Path(agent.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert told.stdout == "True\n"
+    assert "Warning" not in told.stderr
 
 
 @pytest.mark.parametrize(

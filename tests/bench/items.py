@@ -121,7 +121,8 @@ def scan(home: Home, scale: Scale) -> Iterator[Figure]:
 
     def survey() -> Cost:
         done = subprocess.run([*ours, str(files)], capture_output=True, text=True, check=True)
-        return Cost(float(done.stdout), 0.0)
+        wall, cpu = map(float, done.stdout.split())
+        return Cost(wall, cpu)
 
     pairs = interleaved(scale.rounds, survey, lambda: run(theirs))
     yield ratio(

@@ -1,4 +1,7 @@
-"""Survey one location against a ledger, and print the seconds it took: STATE_DIR ROOT FILES."""
+"""Survey one location against a ledger: STATE_DIR ROOT FILES.
+
+Prints the seconds the survey took, and the seconds of processor this process took in all.
+"""
 
 import sys
 import time
@@ -15,4 +18,4 @@ found = survey(db, Place("primary", root), names)
 seconds = time.perf_counter() - began
 if found.root.trouble or found.changed or found.gone or found.files != int(files):
     sys.exit(f"the survey found something else than {files} known files: {found.root}")
-print(seconds)
+print(seconds, time.process_time())

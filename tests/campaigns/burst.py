@@ -47,9 +47,12 @@ class Burst(Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def short_queue(events: int) -> Iterator[int]:
+def short_queue(events: int | None) -> Iterator[int]:
     """Let the kernel keep so few events for a new watcher, if we may; yields how many it keeps."""
     before = _QUEUE.read_text()
+    if events is None:
+        yield int(before)
+        return
     with contextlib.suppress(OSError):
         _QUEUE.write_text(str(events))
     try:
@@ -59,10 +62,10 @@ def short_queue(events: int) -> Iterator[int]:
             _QUEUE.write_text(before)
 
 
-def burst(program: Program, number: int, *, promise: bool, within: float, queue: int) -> Burst:
+def burst(program: Program, number: int, *, promise: bool, within: float, queue: int | None = None) -> Burst:
     """Rename `number` archives into a watched folder, and see every one judged exactly once.
 
-    The kernel keeps `queue` events where we may say so; that is root's right.
+    With `queue` the kernel keeps only so many events meanwhile, for every watcher of this machine, if we are root.
     """
     waiting, watched = program.home / "waiting", program.primary / "daily"
     waiting.mkdir()

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,7 @@ class Agent:
         self.victims: Counter[str] = Counter()
         self.cut_short: Counter[str] = Counter()  # by what the message was about
         self.messages_cut_short = 0
-        self.process = program.spawn()
+        self.process = self._spawn()
 
     def kill(self, victim: str) -> None:
         """Kill the whole tree, the daemon alone or one child, and start what has to be started."""
@@ -77,7 +78,11 @@ class Agent:
             self.process.kill()
         self.process.wait()
         self._note(sends=victim == "tree")
-        self.process = self.program.spawn()
+        self.process = self._spawn()
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        self.born = time.time()
+        return self.program.spawn()
 
     def _note(self, *, sends: bool) -> None:
         if sends:
@@ -124,6 +129,7 @@ def kills(program: Program, mailbox: Mailbox, number: int, seed: int) -> Kills:
     templates.mkdir()
     (templates / "alert.html.j2").write_text(_TEMPLATE)
     program.environment["SSL_CERT_FILE"] = os.environ["SSL_CERT_FILE"]
+    program.environment["PYTHONFAULTHANDLER"] = "1"
     program.write(
         tiers=EVERY_SECOND,
         targets=f'{{mail: {{url: "{mailbox.url()}"}}}}',
@@ -141,9 +147,10 @@ def kills(program: Program, mailbox: Mailbox, number: int, seed: int) -> Kills:
                 continue
             clock.wait(chance.uniform(0.05, 1.5) if moment == "soon" else chance.uniform(1.5, 4))
             agent.kill(chance.choice(("tree", "daemon", "child")))
-        _come_to_rest(program, world)
+        _come_to_rest(program, world, agent)
         agent.process.terminate()
-        assert agent.process.wait(60) == 0
+        code = agent.process.wait(60)
+        assert code == 0, f"asked to end, the agent ended with {code}:\n{program.lines()[-3000:]}"
         program.run("deliver")  # the backup that was in hand may have had a last word
     finally:
         agent.process.kill()
@@ -168,10 +175,11 @@ def _next_mail(mailbox: Mailbox, clock: threading.Event) -> None:
         clock.wait(0.001)
 
 
-def _come_to_rest(program: Program, world: World) -> None:
+def _come_to_rest(program: Program, world: World, agent: Agent) -> None:
     def judged() -> bool:
         return _bad(program) == world.bad
 
+    until(lambda: program.query("SELECT 1 FROM pulse WHERE part = 'agent' AND at >= ?", agent.born), 60, "the agent")
     until(judged, 60, "the last verdict")
     begun = program.query("SELECT max(id) FROM run")[0][0]
     until(lambda: program.query("SELECT 1 FROM run WHERE id > ? AND outcome = 'ok'", begun), 60, "the next backup")

@@ -55,17 +55,24 @@ def _run(row: tuple[Any, ...]) -> Run:
     return Run(*(*row[:11], msgspec.json.decode(row[11]), row[12]))
 
 
-def boot_id() -> str:
-    """What this boot of the machine is called, so that a pid of an earlier one is never mistaken."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+def life(pid: int | None = None) -> str:
+    """What tells a process (this one if none is named) from all that had its pid or will have it; "" if it is unseen.
+
+    It is the boot of the machine, and when in it the process began: in containers pids are few, and soon come again.
+    """
+    try:
+        with open(f"/proc/{pid or 'self'}/stat", "rb") as file:
+            began = file.read().rpartition(b")")[2].split()[19].decode()
+    except OSError:
+        return ""
+    return f"{_boot()} {began}"
 
 
 def begin(db: sqlite3.Connection, job: str, subject: str, slot: float | None, now: float) -> int:
     """Note that this process begins a run; returns the run's id."""
     cursor = db.execute(
         "INSERT INTO run(job, subject, slot, pid, boot, started, outcome) VALUES(?,?,?,?,?,?, 'running')",
-        (job, subject, slot, os.getpid(), boot_id(), now),
+        (job, subject, slot, os.getpid(), life(), now),
     )
     return int(cursor.lastrowid or 0)
 
@@ -100,9 +107,8 @@ def note(
 
 def orphans(db: sqlite3.Connection) -> list[Run]:
     """Runs that are noted as running although their process is gone."""
-    boot = boot_id()
     rows = map(_run, db.execute(f"SELECT {_RUN} FROM run WHERE outcome = 'running'"))
-    return [run for run in rows if run.boot != boot or not _alive(run.pid)]
+    return [run for run in rows if not _alive(run)]
 
 
 def running(db: sqlite3.Connection) -> list[Run]:
@@ -174,11 +180,6 @@ def settled(db: sqlite3.Connection, job: str, subject: str, until: float) -> flo
     return newest
 
 
-def noted(db: sqlite3.Connection, pid: int) -> bool:
-    """Whether a process of this boot has noted a run."""
-    return db.execute("SELECT 1 FROM run WHERE pid = ? AND boot = ?", (pid, boot_id())).fetchone() is not None
-
-
 def trim(db: sqlite3.Connection, before: float) -> None:
     """Forget what is older than `before`: samples, verdicts, runs that ended, and incidents that are over."""
     db.execute("DELETE FROM sample WHERE at < ?", (before,))
@@ -195,13 +196,21 @@ def trim(db: sqlite3.Connection, before: float) -> None:
     db.execute("DELETE FROM incident WHERE resolved < ?", (before,))
 
 
-def _alive(pid: int | None) -> bool:
-    if pid is None:
+def _alive(run: Run) -> bool:
+    if run.pid is None:
         return False
+    seen = life(run.pid)
+    if seen:
+        return seen == run.boot
     try:
-        os.kill(pid, 0)
+        os.kill(run.pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # somebody else's, and hidden from us
+        return run.boot.startswith(_boot())
     return True
+
+
+def _boot() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

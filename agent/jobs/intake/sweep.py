@@ -97,13 +97,15 @@ def _read(
     with ThreadPoolExecutor(_READERS, thread_name_prefix="reader") as pool:
         waiting = iter(sorted(large, key=_size, reverse=True))
         under_way: set[Future[Outcome]] = set()
+        done: set[Future[Outcome]] = set()
         while True:
             while len(under_way) < _READERS and not stopping() and (one := next(waiting, None)) is not None:
                 under_way.add(pool.submit(read_back, one, names, progress))
+            # Handed over only now, so that the readers go on while what is done is written down.
+            yield from (future.result() for future in done)
             if not under_way:
                 return
             done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
 
 
 def _size(work: Work) -> int:
