@@ -48,9 +48,10 @@ def render(ctx: click.Context, week: str | None, *, json_: bool) -> int:
 
 @report_.command("send")
 @WEEK
+@click.option("--slot", type=float, hidden=True, help="The slot it was scheduled for, epoch seconds.")
 @parts.JSON
 @click.pass_context
-def send(ctx: click.Context, week: str | None, *, json_: bool) -> int:
+def send(ctx: click.Context, week: str | None, slot: float | None, *, json_: bool) -> int:
     """Render the report and send it to every target with `reports: true`; each gets a week once."""
     settings = parts.configuration(ctx).settings
     logs.begin(settings.logs.format, verbose=ctx.obj["verbose"])
@@ -59,7 +60,7 @@ def send(ctx: click.Context, week: str | None, *, json_: bool) -> int:
     wanted = [name for name, one in settings.notify.targets.items() if one.reports]
     with parts.writer(settings, create=True) as db:
         with writing(db):
-            run = runs.begin(db, "report", chosen.name, None, parts.now())
+            run = runs.begin(db, "report", chosen.name, slot, parts.now())
         try:
             _render(db, settings, chosen)
             new = report.enqueue(db, chosen.name, wanted, parts.now())

@@ -49,8 +49,7 @@ class Arrivals:
         portions: dict[str, list[Work]] = {}
         weight: dict[str, int] = {}
         full: set[str] = set()
-        sums = [key for key in rested if is_checksum_file(key.name)]
-        for key in (*sums, *(rested.keys() - sums)):
+        for key in sorted(rested, key=lambda one: not is_checksum_file(one.name)):
             if key.location in full or key in self._reading or self._promise_pending(key, rested):
                 continue
             portion = portions.setdefault(key.location, [])

@@ -36,7 +36,7 @@ def called(desk: Desk, event: Called) -> None:
     """A slot is due: ask for the job, unless the same one is still under way."""
     due = event.due
     kind, _, tier = due.job.partition(":")
-    argv = ["backup", tier, "--slot", str(due.slot)] if kind == "backup" else ["report", "send"]
+    argv = [*(["backup", tier] if kind == "backup" else ["report", "send"]), "--slot", str(due.slot)]
     deadline = desk.deadline if kind == "backup" else _SHORT_JOB
     if due.caught_up:
         log.info("%s: the slot of %s is caught up, %s late", due.job, rfc3339(due.slot), span(due.late))
@@ -47,7 +47,7 @@ def called(desk: Desk, event: Called) -> None:
     with writing(desk.db):
         runs.note(desk.db, kind, tier, due.slot, "skipped", why, desk.clocks.wall())
         before = desk.slots.get(due.job)
-        if before is not None and runs.settled(desk.db, kind, tier, before.slot) != before.slot:
+        if before is not None and runs.settled(desk.db, kind, tier or None, before.slot) != before.slot:
             # It has not begun yet: if we die before it does, the next life has to begin there.
             runs.take_slot(desk.db, due.job, before.slot)
     if kind == "backup":
@@ -81,15 +81,15 @@ def ended(desk: Desk, child: Ended) -> None:
     hint = "The log has what it said last; the job runs again at its next slot."
     work.tell(desk, [Finding("job_failed", child.job, level, why, hint)])
     log.log(logging.WARNING if died else logging.INFO, "%s: %s", child.job, why)
-    if kind == "backup":
+    if kind in {"backup", "report"}:
         _account(desk, child, why)
 
 
 def _account(desk: Desk, child: Ended, why: str) -> None:
     """See that a slot is settled; one whose run never began is tried again, if only the lock was held."""
     due = desk.slots.pop(child.job, None)
-    tier = child.job.partition(":")[2]
-    if due is None or runs.settled(desk.db, "backup", tier, due.slot) == due.slot:
+    kind, _, tier = child.job.partition(":")
+    if due is None or runs.settled(desk.db, kind, tier or None, due.slot) == due.slot:
         return
     busy = child.exit_code == TryLater.exit_code
     if busy and desk.clocks.wall() - due.slot <= max(desk.catch_up, _BUSY_AGAIN):
@@ -99,9 +99,13 @@ def _account(desk: Desk, child: Ended, why: str) -> None:
     reason = "another run held the lock all the time" if busy else f"its process {why} before it began"
     missed = f"the slot of {rfc3339(due.slot)} could not be run: {reason}"
     with writing(desk.db):
-        runs.note(desk.db, "backup", tier, due.slot, "missed", missed, desk.clocks.wall())
-    hint = f"`snapward check` shows what is wrong; `snapward backup {tier}` makes one now."
-    work.tell(desk, [Finding("backup_missed", tier, Level.CRITICAL, missed, hint)])
+        runs.note(desk.db, kind, tier, due.slot, "missed", missed, desk.clocks.wall())
+    if kind == "backup":
+        hint = f"`snapward check` shows what is wrong; `snapward backup {tier}` makes one now."
+        work.tell(desk, [Finding("backup_missed", tier, Level.CRITICAL, missed, hint)])
+    else:
+        hint = "`snapward check` shows what is wrong; `snapward report send` sends it now."
+        work.tell(desk, [Finding("report_failed", "report", Level.WARNING, missed, hint)])
 
 
 def call_again(desk: Desk) -> None:
@@ -124,6 +128,9 @@ def close_orphans(desk: Desk) -> None:
                 finding = Finding("backup_failed", run.subject, Level.CRITICAL, why, hint)
                 policy, severities = desk.telling.policy, desk.telling.severities
                 work.told(incidents.observe(desk.db, [finding], now, policy, severities))
+        if run.job == "report":
+            # Each target gets a week once, so that asking again can only send what was not.
+            desk.children.request("report", "report", ["report", "send", "--week", run.subject], _SHORT_JOB)
 
 
 def end_strangers(desk: Desk) -> None:

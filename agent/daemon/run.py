@@ -151,12 +151,12 @@ def _plan(desk: Desk, settings: Settings) -> None:
 
 
 def _last_slot(desk: Desk, job: str) -> float | None:
-    """The newest slot of a job that is settled: a backup's that was taken by a life that died then is not."""
+    """The newest slot of a job that is settled: one that was taken by a life that died then is not."""
     last = runs.last_slot(desk.db, job)
     kind, _, tier = job.partition(":")
-    if last is None or kind != "backup" or desk.children.busy(job) or not last.is_integer():  # no cron line means it
+    if last is None or desk.children.busy(job) or not last.is_integer():  # no cron line means it
         return last
-    settled = runs.settled(desk.db, kind, tier, last)
+    settled = runs.settled(desk.db, kind, tier or None, last)
     if settled == last or last < desk.clocks.wall() - desk.history:
         return last
     log.warning("%s: the slot of %s was taken, but its run never began", job, rfc3339(last))

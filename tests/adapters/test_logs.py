@@ -114,7 +114,7 @@ def test_chatty_libraries_say_only_what_went_wrong(capsys: pytest.CaptureFixture
         logging.getLogger(name).debug(SECRET)
         logging.getLogger(name).info(SECRET)
     logging.getLogger("agent.x").debug("seen")
-    logging.getLogger("apprise").warning("failed")
+    logging.getLogger("urllib3").warning("failed")
     assert [line.split(" ", 1)[1] for line in said(capsys)] == ["debug   seen", "warning failed"]
 
 

@@ -500,3 +500,11 @@ def test_no_descriptor_is_left_whatever_comes_of_a_reading(tmp_path: Path) -> No
     with pytest.raises(Moved):
         read(str(path), None, progress=lambda _: grow(path))
     assert open_files() == before
+
+
+def test_a_snapshot_that_happens_to_begin_as_gzip_does_is_no_gzip(tmp_path: Path) -> None:
+    """Two bytes are not enough: of random data one file in 65,536 begins with them."""
+    path = tmp_path / "a.snapshot"
+    path.write_bytes(b"\x1f\x8b\x07" + b"x" * 2000)
+    reading, _ = read(str(path), None)
+    assert reading.stream is Stream.PLAIN

@@ -7,12 +7,13 @@ import pytest
 from msgspec import Struct
 
 from agent.errors import BadConfig
+from agent.files import shipped as shipped_files
 from agent.settings import Loaded, Settings, check_secrets, example, load, rows, schema
 from agent.settings.document import parse
 from agent.settings.keys import keys, leaves
 from agent.settings.tree import Branch, Items, Leaf, Node
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = shipped_files("config")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,30 @@ def test_no_secret_appears_anywhere(program: Program, smtp_server: Mailbox) -> N
     for secret in planted:
         assert not [text for text in texts if secret in text]
         assert not [text for text in files if secret in text]
+
+
+def test_a_report_whose_process_was_killed_is_sent_by_the_next_life(program: Program, smtp_server: Mailbox) -> None:
+    """Its slot was taken, and the run never began; or it began, and died between rendering and sending."""
+    from agent.adapters import ledger
+    from agent.adapters.ledger import runs
+
+    trusting(program)
+    program.write(targets=f'{{mail: {{url: "{smtp_server.url()}", reports: true}}}}')
+    db = ledger.connect(str(program.state), create=True)
+    with ledger.writing(db):
+        runs.begin(db, "report", "2026-W10", None, 0.0)
+        db.execute("UPDATE run SET boot = 'another life'")
+    db.close()
+    with program.agent():
+        until(lambda: smtp_server.mails, what="the report")
+    assert "2026-W10" in str(smtp_server.mails[0])
+    db = ledger.connect(str(program.state))
+    with ledger.writing(db):
+        runs.take_slot(db, "report", float(int(time.time()) - 3600))
+        db.execute("DELETE FROM run")
+    db.close()
+    program.write(
+        targets=f'{{mail: {{url: "{smtp_server.url()}", reports: true}}}}', more='report: {cron: "0 * * * *"}\n'
+    )
+    with program.agent():
+        until(lambda: len(smtp_server.mails) == 2, what="the week that was never begun")

@@ -173,9 +173,12 @@ def samples(db: sqlite3.Connection, location: str, since: float, until: float) -
     return [Sample(*row) for row in rows]
 
 
-def settled(db: sqlite3.Connection, job: str, subject: str, until: float) -> float | None:
-    """The newest slot up to `until` of which it is on record what became of it: a run, or why there was none."""
-    sql = "SELECT max(slot) FROM run WHERE job = ? AND subject = ? AND slot <= ?"
+def settled(db: sqlite3.Connection, job: str, subject: str | None, until: float) -> float | None:
+    """The newest slot up to `until` of which it is on record what became of it: a run, or why there was none.
+
+    `subject` None takes the runs of a job whatever they were about.
+    """
+    sql = "SELECT max(slot) FROM run WHERE job = ?1 AND (?2 IS NULL OR subject = ?2) AND slot <= ?3"
     newest: float | None = db.execute(sql, (job, subject, until)).fetchone()[0]
     return newest
 
