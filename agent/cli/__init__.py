@@ -1,7 +1,6 @@
 """The front door: arguments become one job, and what comes of it becomes an exit code."""
 
 import importlib
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -65,8 +64,6 @@ def front(ctx: click.Context, config: str | None, *, verbose: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
-    # A file looked at with a lease may be opened for writing meanwhile; the default would end us.
-    signal.signal(signal.SIGIO, signal.SIG_IGN)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = front.main(given, prog_name="snapward", standalone_mode=False)

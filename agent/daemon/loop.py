@@ -89,8 +89,6 @@ def listen(inbox: "queue.SimpleQueue[object]", leave: Callable[[], None]) -> Non
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGHUP, lambda _number, _frame: inbox.put(Signalled("validate")))
     signal.signal(signal.SIGCHLD, lambda _number, _frame: inbox.put(Signalled("child")))
-    # A file we looked at with a lease was opened for writing: nothing to do, the watch tells.
-    signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
 def _open_up(desk: Desk) -> None:

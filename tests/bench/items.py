@@ -26,7 +26,7 @@ class Scale(Struct, frozen=True):
     rounds: int = 5
     window: float = 60.0
     large: tuple[int, int] = (4, 1024 * _MIB)
-    many: tuple[int, int] = (16, 64 * _MIB)
+    many: tuple[int, int] = (32, 64 * _MIB)
     folders: int = 1000
     points: int = 20_000
 
