@@ -113,7 +113,9 @@ def tell(news: Sequence[News], host: str, zone: tzinfo) -> Alert:
     merged: dict[tuple[str, str, float], list[News]] = {}
     for one in news:
         merged.setdefault((one.incident.rule, one.incident.subject, one.incident.since), []).append(one)
-    told = sorted((_item(steps, zone) for steps in merged.values()), key=lambda item: (item.level == 0, -item.level))
+    # Archives come in hundreds; what else is wrong is often why, and must not drown among them.
+    few_first = sorted(merged.items(), key=lambda one: one[0][0] == "archive_bad")
+    told = sorted((_item(steps, zone) for _, steps in few_first), key=lambda item: (item.level == 0, -item.level))
     still = [item for item in told if item.level]
     over = len(told) - len(still)
     level = max((item.level for item in told), default=Level.OK)

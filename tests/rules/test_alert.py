@@ -50,6 +50,12 @@ def test_several_problems_are_counted_and_the_worst_come_first():
     assert alert.lead == "3 problems on db1 need attention. 1 problem is over."
 
 
+def test_a_full_disk_does_not_drown_among_hundreds_of_archives():
+    archives = [news(incident(f"primary:daily/{number}.snapshot")) for number in range(200)]
+    alert = told(*archives, news(incident("/var/lib/snapward", rule="state_dir_full")))
+    assert alert.items[0].subject == "/var/lib/snapward"
+
+
 def test_what_began_and_ended_in_one_message_is_one_resolved_item():
     one = incident()
     alert = told(news(one), news(one, Change.RESOLVED, AT + 14 * 60, why="size and SHA-256 equal manifest.json"))
