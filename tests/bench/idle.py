@@ -22,6 +22,8 @@ set daemon 30
 set pidfile {0}/monit.pid
 set idfile {0}/monit.id
 set statefile {0}/monit.state
+set httpd unixsocket {0}/monit.socket
+  allow monit:monit
 check system here
   if memory usage > 99% then alert
 check filesystem root with path /
@@ -67,7 +69,7 @@ def idle(home: Home, window: float) -> Iterator[Figure]:
     yield below("idle, 1,000 archives known: resident", [resident], mebibytes, 32 * 2**20, absent=absent)
     yield below("idle: share of one core", [cpu], percent, 0.001, absent=absent)
     if theirs:
-        yield ratio("idle: wake-ups", [waits], per_second, at_most=1)
+        yield ratio("idle: wake-ups", [waits], per_second)
     else:
         yield Figure("idle: wake-ups", per_second(waits[0]), absent)
 
