@@ -1,7 +1,6 @@
 """How answers look on a terminal, and how they leave as JSON."""
 
 import os
-import shutil
 import sys
 import time
 import unicodedata
@@ -59,25 +58,33 @@ def dim(words: str) -> str:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows in columns as wide as they need; the last one is cut at the terminal's edge."""
-    widths = [max(_width(click.unstyle(row[i])) for row in [heads, *rows]) for i in range(len(heads))]
-    room = shutil.get_terminal_size((200, 24)).columns if sys.stdout.isatty() else 10_000
-    say(dim(_row(heads, widths, room)))
-    for row in rows:
-        say(_row(row, widths, room))
+    widths = [max(map(_width, column)) for column in zip(heads, *rows, strict=True)]
+    room = _room() if sys.stdout.isatty() else 10_000
+    say("\n".join([dim(_row(heads, widths, room)), *(_row(row, widths, room) for row in rows)]))
+
+
+def _room() -> int:
+    import shutil  # noqa: PLC0415 - 3 ms that only a terminal is worth
+
+    return shutil.get_terminal_size((200, 24)).columns
 
 
 def _row(cells: Sequence[str], widths: Sequence[int], room: int) -> str:
     out, used = [], 0
     for cell, width in zip(cells[:-1], widths, strict=False):
-        out.append(cell + " " * (width - _width(click.unstyle(cell))))
+        out.append(cell + " " * (width - _width(cell)))
         used += width + 2
     last = cells[-1]
-    if _width(click.unstyle(last)) > room - used > 10:
+    if _width(last) > room - used > 10:
         last = click.unstyle(last)[: room - used - 1] + "…"
     return "  ".join([*out, last]).rstrip()
 
 
 def _width(words: str) -> int:
+    if "\x1b" in words:
+        words = click.unstyle(words)
+    if words.isascii():
+        return len(words)
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in words)
 
 
