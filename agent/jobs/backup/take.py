@@ -60,7 +60,7 @@ def take(
         TryLater: it was asked to stop; nothing is published.
     """
     began, clock = now(), time.monotonic()
-    identity = backup_id(began)
+    identity = _free_id(order, began)
     names = chosen(engine.collections(), order.include, order.exclude)
     if not names:
         raise Refused(
@@ -103,6 +103,13 @@ def take(
     state = "incomplete" if described.failed else "degraded" if places.failed else "good"
     failed = {name: error.message for name, error in places.failed.items()}
     return Taken(identity, order.tier, state, described, left, failed, time.monotonic() - clock)
+
+
+def _free_id(order: Order, at: float) -> str:
+    """The id of this second, or of the next one that no backup of the tier has yet."""
+    while any(os.path.lexists(os.path.join(path, order.tier, backup_id(at))) for path, _ in order.locations.values()):
+        at += 1
+    return backup_id(at)
 
 
 def _prepare(order: Order, identity: str) -> Places:
