@@ -23,6 +23,9 @@ class State(enum.StrEnum):
 
 BAD = frozenset({State.CORRUPT, State.TRUNCATED, State.UNDERSIZED, State.UNREADABLE, State.VANISHED})
 
+_GZIP = (".gz", ".tgz")
+_ZSTD = (".zst", ".tzst")
+
 ARRIVED = "arrived"
 INTACT = "intact"
 
@@ -58,7 +61,8 @@ class Reading(Struct, frozen=True):
     """One archive read back from the disk, from its first byte to its last.
 
     `error` is why it could not be read, and then nothing else counts. `stream_why` is the
-    decompressor's own word on a stream that is not complete. `seconds` is the time it took.
+    decompressor's own word on a stream that is not complete, or why one that should have been read could not be.
+    `seconds` is the time it took.
     """
 
     size: int = 0
@@ -84,7 +88,7 @@ class Verdict(Struct, frozen=True):
 
 def judge(reading: Reading, promises: tuple[Promise, ...], minimum_size: int, name: str = "") -> Verdict:
     """What `reading` proves of an archive that `promises` describe; `minimum_size` in bytes."""
-    state, why = _damage(reading, promises, name) or _fits(reading, promises, minimum_size)
+    state, why = _damage(reading, promises, name) or _fits(reading, promises, minimum_size, name)
     return Verdict(state, INTACT if state is State.GOOD else ARRIVED, why)
 
 
@@ -105,8 +109,8 @@ def _damage(reading: Reading, promises: tuple[Promise, ...], name: str) -> tuple
             )
     if reading.stream is Stream.DAMAGED:
         return State.CORRUPT, f"the compressed stream is damaged: {reading.stream_why}"
-    if reading.stream is Stream.PLAIN and name.endswith((".gz", ".tgz")):
-        return State.CORRUPT, "is named as gzip, but does not begin as gzip does"
+    if reading.stream is Stream.PLAIN and name.endswith((*_GZIP, *_ZSTD)):
+        return State.CORRUPT, f"is named as {_format(name)}, but does not begin as {_format(name)} does"
     return None
 
 
@@ -120,16 +124,23 @@ def _other_size(found: int, promised: int, source: str) -> tuple[State, str]:
     )
 
 
-def _fits(reading: Reading, promises: tuple[Promise, ...], minimum_size: int) -> tuple[State, str]:
-    if reading.stream is Stream.NOT_READ:
+def _fits(reading: Reading, promises: tuple[Promise, ...], minimum_size: int, name: str) -> tuple[State, str]:
+    if reading.stream is Stream.NOT_READ and not reading.stream_why:
         return State.NO_CHECKSUM, "its compressed stream was not read, so nothing is proved"
     if reading.size < minimum_size:
         return State.UNDERSIZED, f"has {count(reading.size, 'byte')}; the minimum is {size(minimum_size)}"
-    readable = "; gzip read to its end" if reading.stream is Stream.COMPLETE else ""
+    readable = {
+        Stream.COMPLETE: f"; {_format(name)} read to its end",
+        Stream.NOT_READ: f"; its {_format(name)} stream was not read: {reading.stream_why}",
+    }.get(reading.stream, "")
     sources = [promise.source for promise in promises if promise.sha256 is not None]
     if not sources:
         return State.NO_CHECKSUM, f"nothing promises its SHA-256, so it could not be compared{readable}"
     return State.GOOD, f"size and SHA-256 equal {' and '.join(sources)}{readable}"
+
+
+def _format(name: str) -> str:
+    return "zstd" if name.endswith(_ZSTD) else "gzip"
 
 
 def finding(subject: str, verdict: Verdict) -> Finding:

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import agent
-from agent.adapters.shelf import read as module
+from agent.adapters.shelf import streams
 from agent.adapters.shelf.look import signature
 from agent.adapters.shelf.read import Moved, read, read_small
 from agent.errors import AgentError
@@ -41,6 +42,27 @@ SHAPES = {
     "half of it": (MEMBERS[0][:-9], 1),
     "another checksum": (MEMBERS[0][:-8] + bytes(4) + MEMBERS[0][-4:], 1),
     "another length": (MEMBERS[0][:-1] + b"\1", 1),
+}
+
+zstd = pytest.importorskip("backports.zstd" if sys.version_info < (3, 14) else "compression.zstd")
+CHECKED = {zstd.CompressionParameter.checksum_flag: 1}
+FRAMES = [zstd.compress(one, options=CHECKED) for one in PARTS]
+SKIPPED = [struct.pack("<II", 0x184D2A50 + n, length) + bytes(length) for n, length in ((0, 0), (7, 300), (15, 1))]
+
+# The same for zstd. What comes after a frame and is none it calls an error, zeros too.
+ZSTD_SHAPES = {
+    "one frame": (FRAMES[0], 0),
+    "three frames": (b"".join(FRAMES), 0),
+    "an empty frame": (FRAMES[1], 0),
+    "frames to be skipped": (SKIPPED[1] + FRAMES[0] + SKIPPED[0] + SKIPPED[2] + FRAMES[2] + SKIPPED[0], 0),
+    "half a frame to be skipped": (FRAMES[0] + SKIPPED[1][:-1], 1),
+    "zeros up to a block": (FRAMES[0] + bytes(777), 1),
+    "garbage": (FRAMES[0] + b"rubbish", 1),
+    "half a magic number": (FRAMES[0] + FRAMES[2][:2], 1),
+    "a magic number": (FRAMES[0] + FRAMES[2][:4], 1),
+    "half a frame": (FRAMES[0] + FRAMES[2][:-3], 1),
+    "half of it": (FRAMES[0][:-9], 1),
+    "another checksum": (FRAMES[0][:-4] + bytes(4), 1),
 }
 
 CHILD = """
@@ -182,11 +204,40 @@ def test_it_makes_no_difference_in_which_pieces_a_stream_comes(shape: str, lengt
     data, _ = SHAPES[shape]
     seen = []
     for pieces in ([data], [data[start : start + length] for start in range(0, len(data), length)]):
-        inflater = module._Inflater()
+        inside = streams.Gzip()
         for piece in pieces:
-            inflater.feed(piece)
-        inflater.finish()
-        seen.append((inflater.state, inflater.why.partition(" after ")[0]))
+            inside.feed(piece)
+        state, why = inside.finish()
+        seen.append((state, why.partition(" after ")[0]))
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("shape", ZSTD_SHAPES)
+def test_zstd_itself_thinks_the_same_of_what_it_can_be_given(tmp_path: Path, shape: str) -> None:
+    data, expected = ZSTD_SHAPES[shape]
+    path = tmp_path / "a.zst"
+    found = reading(path, data)
+    if shutil.which("zstd"):
+        asked = subprocess.run(["zstd", "--test", "--quiet", str(path)], capture_output=True, check=False)
+        assert asked.returncode == expected
+    assert (found.stream is Stream.COMPLETE) == (expected == 0)
+    assert (found.size, found.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    verdict = judge(found, (promised(data),), 1, "a.zst")
+    assert (verdict.state is State.GOOD) if expected == 0 else verdict.bad
+
+
+@pytest.mark.parametrize("shape", ZSTD_SHAPES)
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 13, 64])
+def test_it_makes_no_difference_in_which_pieces_zstd_comes(shape: str, length: int) -> None:
+    data, _ = ZSTD_SHAPES[shape]
+    seen = []
+    for pieces in ([data], [data[start : start + length] for start in range(0, len(data), length)]):
+        inside = streams.reader("a.zst", data[: streams.HEAD])
+        assert inside is not None
+        for piece in pieces:
+            inside.feed(memoryview(piece))
+        state, why = inside.finish()
+        seen.append((state, why.partition(" after ")[0]))
     assert seen[0] == seen[1]
 
 
@@ -200,6 +251,84 @@ def test_a_stream_of_many_members_is_read_to_its_end(tmp_path: Path) -> None:
 
 def test_what_is_named_gzip_and_is_none_is_corrupt(tmp_path: Path) -> None:
     assert proof(tmp_path / "a.gz", b"SQLite format 3\0" * 100).state is State.CORRUPT
+
+
+def unzstd(data: bytes) -> bytes | None:
+    try:
+        return zstd.decompress(data)
+    except zstd.ZstdError:
+        return None
+
+
+def test_every_flipped_bit_of_zstd_is_found_that_changes_what_it_gives(tmp_path: Path) -> None:
+    content = dice(1).randbytes(60) + b"compressible " * 20
+    whole = zstd.compress(content, options=CHECKED)
+    for position in range(len(whole) * 8):
+        data = bytearray(whole)
+        data[position // 8] ^= 1 << position % 8
+        found = reading(tmp_path / "a.zst", bytes(data))
+        alone = judge(found, (), 1, "a.zst")
+        unread = found.stream is Stream.NOT_READ and found.stream_why
+        assert alone.bad or unread or unzstd(data) == content, (position, alone)
+        compared = judge(found, (promised(whole),), 1, "a.zst")
+        assert compared.state in {State.CORRUPT, State.TRUNCATED}, (position, compared)
+
+
+def test_zstd_cut_anywhere_is_found(tmp_path: Path) -> None:
+    whole = zstd.compress(dice(2).randbytes(200) + bytes(5000), options=CHECKED)
+    for length in range(len(whole)):
+        found = reading(tmp_path / "a.zst", whole[:length])
+        assert judge(found, (promised(whole),), 1, "a.zst").state is State.TRUNCATED
+        assert judge(found, (), 1, "a.zst").state is (State.CORRUPT if length == 1 else State.TRUNCATED)
+
+
+def test_what_is_named_zstd_and_is_none_is_corrupt(tmp_path: Path) -> None:
+    for content in (b"SQLite format 3\0" * 100, MEMBERS[0], b"\x28\xb5\x2f\xfe" * 9, b"\x60\x2a\x4d\x18" * 9):
+        found = reading(tmp_path / "a.snapshot.zst", content)
+        assert judge(found, (promised(content),), 1, "a.snapshot.zst").state is State.CORRUPT
+    found = reading(tmp_path / "a.gz", FRAMES[0])
+    assert judge(found, (promised(FRAMES[0]),), 1, "a.gz").why == "is named as gzip, but does not begin as gzip does"
+    assert reading(tmp_path / "a.snapshot", FRAMES[0]).stream is Stream.PLAIN
+
+
+def test_what_is_wrong_with_zstd_is_said(tmp_path: Path) -> None:
+    first, third = FRAMES[0], FRAMES[2]
+    said = {
+        first[:-4] + bytes(4): "restored data doesn't match checksum after 0 B of content",
+        first + third[:-1]: "no end after 490 B of content",
+        first + b"rubbish": "its end is followed by 7 bytes that cannot be zstd",
+        first + b"rubbish" * MIB: "its end is followed by 7,340,032 bytes that cannot be zstd",
+    }
+    assert {data: reading(tmp_path / "a.zst", data).stream_why for data in said} == said
+
+
+def test_zstd_that_asks_for_too_much_is_not_called_damaged(tmp_path: Path) -> None:
+    press = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 30})
+    wide = press.compress(b"x" * 1000) + press.compress(b"y" * 1000) + press.flush()
+    words = zstd.train_dict([b"%d bottles of beer" % n for n in range(1000)], 1000)
+    said = {
+        wide: "it needs more memory than the 128 MiB that zstd takes unasked",
+        zstd.compress(b"7 bottles of beer", zstd_dict=words): "it was compressed with a dictionary",
+    }
+    for data, why in said.items():
+        found = reading(tmp_path / "a.zst", data)
+        assert (found.stream, found.stream_why) == (Stream.NOT_READ, why)
+        assert judge(found, (promised(data),), 1, "a.zst").state is State.GOOD
+        assert judge(found, (), 1, "a.zst").state is State.NO_CHECKSUM
+
+
+def test_without_a_library_zstd_is_good_by_its_sum_and_it_is_said_that_it_was_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("compression.zstd", "backports.zstd"):
+        monkeypatch.setitem(sys.modules, module, None)
+    found = reading(tmp_path / "a.zst", FRAMES[0])
+    assert (found.stream, found.stream_why) == (Stream.NOT_READ, "no zstd library is installed")
+    verdict = judge(found, (promised(FRAMES[0]),), 1, "a.zst")
+    assert (verdict.state, verdict.level) == (State.GOOD, "intact")
+    assert verdict.why.endswith("; its zstd stream was not read: no zstd library is installed")
+    garbage = b"SQLite format 3\0" * 100
+    assert judge(reading(tmp_path / "a.zst", garbage), (promised(garbage),), 1, "a.zst").state is State.CORRUPT
 
 
 def test_an_empty_file_is_truncated_and_a_small_one_undersized(tmp_path: Path) -> None:
@@ -247,6 +376,25 @@ def test_a_gzip_bomb_is_read_in_constant_memory(tmp_path: Path) -> None:
     stream, grown = told.stdout.split()
     assert stream == "complete"
     assert int(grown) < 12 * 1024  # KiB
+
+
+def test_a_zstd_bomb_is_read_in_constant_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zst"
+    with zstd.open(path, "wb") as bomb:
+        for _ in range(400):
+            bomb.write(bytes(MIB))
+    assert path.stat().st_size < MIB
+    told = child(
+        "from importlib import import_module\n"
+        f"import_module({zstd.__name__!r})\n"
+        "def peak():\n"
+        "    return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
+        "before = peak(); found, _ = read(sys.argv[1], None); print(found.stream, peak() - before)",
+        str(path),
+    )
+    stream, grown = told.stdout.split()
+    assert stream == "complete"
+    assert int(grown) < 16 * 1024  # KiB
 
 
 def cached(path: Path) -> int:

@@ -92,7 +92,7 @@ def read(
         (read(size=1023), (SUMS,), State.UNDERSIZED, "has 1,023 bytes; the minimum is 1 KiB"),
         (read(size=1024), (SUMS,), State.GOOD, "size and SHA-256 equal SHA256SUMS; gzip read to its end"),
         (
-            read(stream=Stream.NOT_READ),
+            read(stream=Stream.NOT_READ, why=""),
             (SUMS,),
             State.NO_CHECKSUM,
             "its compressed stream was not read, so nothing is proved",
@@ -174,6 +174,65 @@ def test_nothing_is_good_without_an_equal_sum_from_every_source_the_promised_siz
         assert verdict.why
         found.add(verdict.state)
     assert found == set(State) - {State.VANISHED}
+
+
+NO_LIBRARY = "no zstd library is installed"
+
+
+@pytest.mark.parametrize(
+    ("reading", "promises", "state", "why"),
+    [
+        (read(), (SUMS,), State.GOOD, "size and SHA-256 equal SHA256SUMS; zstd read to its end"),
+        (
+            read(stream=Stream.NOT_READ, why=NO_LIBRARY),
+            (SUMS,),
+            State.GOOD,
+            "size and SHA-256 equal SHA256SUMS; its zstd stream was not read: no zstd library is installed",
+        ),
+        (
+            read(stream=Stream.NOT_READ, why=NO_LIBRARY),
+            (),
+            State.NO_CHECKSUM,
+            f"nothing promises its SHA-256, so it could not be compared; its zstd stream was not read: {NO_LIBRARY}",
+        ),
+        (
+            read(sha=OTHER, stream=Stream.NOT_READ, why=NO_LIBRARY),
+            (SUMS,),
+            State.CORRUPT,
+            "SHA-256 is fedcba9876543210…, but SHA256SUMS promises 0123456789abcdef…",
+        ),
+        (
+            read(size=1999, stream=Stream.NOT_READ, why=NO_LIBRARY),
+            (MANIFEST,),
+            State.TRUNCATED,
+            "1 byte of the 2,000 that manifest.json promises are missing",
+        ),
+        (
+            read(size=1023, stream=Stream.NOT_READ, why=NO_LIBRARY),
+            (SUMS,),
+            State.UNDERSIZED,
+            "has 1,023 bytes; the minimum is 1 KiB",
+        ),
+        (
+            read(stream=Stream.NOT_READ, why=""),
+            (SUMS,),
+            State.NO_CHECKSUM,
+            "its compressed stream was not read, so nothing is proved",
+        ),
+        (
+            read(stream=Stream.PLAIN, why=""),
+            (SUMS,),
+            State.CORRUPT,
+            "is named as zstd, but does not begin as zstd does",
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["c.snapshot.zst", "c.tzst"])
+def test_zstd_is_judged_as_gzip_is_and_good_by_its_sum_where_it_cannot_be_decompressed(
+    name: str, reading: Reading, promises: tuple[Promise, ...], state: State, why: str
+) -> None:
+    verdict = judge(reading, promises, 1024, name)
+    assert (verdict.state, verdict.why) == (state, why)
 
 
 def test_what_is_not_compressed_is_not_said_to_be_inflated() -> None:

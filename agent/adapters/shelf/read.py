@@ -8,19 +8,16 @@ import os
 import signal
 import stat
 import time
-import zlib
 from collections.abc import Callable, Iterator
 
+from agent.adapters.shelf import streams
 from agent.adapters.shelf.look import kind, signature, signature_of
 from agent.errors import AgentError
 from agent.rules.archive import Reading, Signature, Stream
-from agent.rules.words import count, size
+from agent.rules.words import size
 
 _CHUNK = 1 << 20
 _DROP_EVERY = 8 << 20
-# A random snapshot begins with the first two bytes once in 65,536 times; gzip knows no method but the third.
-_MAGIC = b"\x1f\x8b\x08"
-_MEMBER = _MAGIC[:2]
 
 
 class Moved(Exception):
@@ -54,7 +51,7 @@ def read(
     stream: bool = True,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[Reading, Signature]:
-    """Read an archive from its first byte to its last and hash it; inflate it too where `stream` is asked.
+    """Read an archive from its first byte to its last and hash it; decompress it too where `stream` is asked.
 
     What was read is dropped from the page cache behind the reader, so that the database keeps its own pages.
     Memory is constant whatever the file holds. `progress` is called with the bytes read since its last call.
@@ -68,7 +65,7 @@ def read(
             if (expected is not None and before != expected) or _being_written(fd):
                 raise Moved
             digest = hashlib.sha256()
-            total, inflater = _read_through(fd, before.size, digest, progress, stream=stream)
+            total, inside = _read_through(fd, before.size, digest, progress, path if stream else None)
             if signature_of(os.fstat(fd)) != before or signature(path) != before:
                 raise Moved
     except (OSError, AgentError) as error:
@@ -79,29 +76,27 @@ def read(
             raise Moved from error
         why = error.message if isinstance(error, AgentError) else _words(error)
         return Reading(error=why, seconds=time.perf_counter() - began), seen
-    if inflater is not None:
-        inflater.finish()
-    state, why = (inflater.state, inflater.why) if inflater is not None else (Stream.PLAIN, "")
-    if not stream and total and inflater is None:
+    state, why = inside.finish() if inside is not None else (Stream.PLAIN, "")
+    if not stream and total:
         state = Stream.NOT_READ
     return Reading(total, digest.hexdigest(), state, why, "", time.perf_counter() - began), before
 
 
 def _read_through(
-    fd: int, expected: int, digest: "hashlib._Hash", progress: Callable[[int], None], *, stream: bool
-) -> "tuple[int, _Inflater | None]":
+    fd: int, expected: int, digest: "hashlib._Hash", progress: Callable[[int], None], name: str | None
+) -> tuple[int, streams.Reader | None]:
     buffer = memoryview(bytearray(min(_CHUNK, max(expected, 1) + 1)))
     large = expected > _DROP_EVERY
     if large:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
     total = dropped = 0
-    inflater: _Inflater | None = None
+    inside: streams.Reader | None = None
     while got := os.readv(fd, [buffer]):
-        if total == 0 and stream and buffer[: min(got, 3)] == _MAGIC[: max(got, 2)]:
-            inflater = _Inflater()
+        if total == 0 and name is not None:
+            inside = streams.reader(name, bytes(buffer[: min(got, streams.HEAD)]))
         digest.update(buffer[:got])
-        if inflater is not None:
-            inflater.feed(buffer[:got])
+        if inside is not None:
+            inside.feed(buffer[:got])
         total += got
         progress(got)
         if total > expected:
@@ -111,78 +106,7 @@ def _read_through(
             dropped = total
     if large:
         os.posix_fadvise(fd, dropped, 0, os.POSIX_FADV_DONTNEED)
-    return total, inflater
-
-
-class _Inflater:
-    """Reads gzip members, one after the other, and forgets what they hold; `finish` tells what they were."""
-
-    def __init__(self) -> None:
-        self.state = Stream.ENDED_EARLY
-        self.why = ""
-        self._member: zlib._Decompress | None = zlib.decompressobj(31)
-        self._inflated = 0
-        self._head = b""
-        self._padded = False
-        self._foreign = 0
-
-    def feed(self, data: memoryview | bytes) -> None:
-        if self.state is Stream.DAMAGED:
-            return
-        try:
-            self._feed(data)
-        except zlib.error as error:
-            self.state, self.why = Stream.DAMAGED, _zlib_words(error, self._inflated)
-
-    def _feed(self, data: memoryview | bytes) -> None:
-        while data:
-            if self._member is None:
-                data = self._next_member(bytes(data))
-                continue
-            self._inflated += len(self._member.decompress(data, _CHUNK))
-            while self._member.unconsumed_tail:
-                self._inflated += len(self._member.decompress(self._member.unconsumed_tail, _CHUNK))
-            if not self._member.eof:
-                return
-            data, self._member = self._member.unused_data, None
-
-    def _next_member(self, data: bytes) -> bytes:
-        # What follows a member is another member, or zeros that fill up a tape's block and end it all.
-        if self._foreign:
-            self._foreign += len(data)
-            return b""
-        data, self._head = self._head + data, b""
-        rest = data.lstrip(b"\0")
-        self._padded |= len(rest) < len(data)
-        if not rest:
-            return b""
-        if rest == _MEMBER[:1] and not self._padded:
-            self._head = rest
-            return b""
-        if rest[:2] != _MEMBER or self._padded:
-            self._foreign = len(rest)
-            return b""
-        self._member = zlib.decompressobj(31)
-        return rest
-
-    def finish(self) -> None:
-        foreign = self._foreign or len(self._head)
-        if self.state is Stream.DAMAGED:
-            return
-        if foreign:
-            self.state, self.why = (
-                Stream.DAMAGED,
-                f"its end is followed by {count(foreign, 'byte')} that cannot be gzip",
-            )
-        elif self._member is None:
-            self.state = Stream.COMPLETE
-        else:
-            self.why = f"no end after {size(self._inflated)} of content"
-
-
-def _zlib_words(error: zlib.error, inflated: int) -> str:
-    text = str(error).rpartition(": ")[2]
-    return f"{text} after {size(inflated)} of content"
+    return total, inside
 
 
 @contextlib.contextmanager

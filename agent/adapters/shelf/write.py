@@ -49,20 +49,36 @@ def new_file(path: str, permissions: Permissions) -> Iterator[int]:
     Raises:
         CannotWrite: the place is full, read-only or not there.
     """
+    with created(path) as fd:
+        yield fd
+        settle(fd, permissions)
+
+
+@contextlib.contextmanager
+def created(path: str, access: int = os.O_WRONLY) -> Iterator[int]:
+    """A new file that only we can open, as a descriptor, and gone when the block fails; `settle` is left to the block.
+
+    Raises:
+        CannotWrite: the place is full, read-only or not there.
+    """
     with explained(path):
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, access | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             try:
                 yield fd
-                os.fchmod(fd, permissions.files)
-                _own(fd, permissions)
-                os.fsync(fd)
             finally:
                 os.close(fd)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(path)
             raise
+
+
+def settle(fd: int, permissions: Permissions) -> None:
+    """Give a new file its mode and owner, and bring all of it to the disk."""
+    os.fchmod(fd, permissions.files)
+    _own(fd, permissions)
+    os.fsync(fd)
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
