@@ -5,6 +5,7 @@ ends with a note that says so.
 """
 
 import html
+import json
 import re
 import shlex
 import textwrap
@@ -31,6 +32,7 @@ CHAT = 900  # characters; Teams takes 1,000 in all
 WIDTH = 80
 SHOWN, FEW = 40, 15  # rows of the scorecard, and of any other list: mail programs cut a page at about 100 KB
 _MOST_IN_CHAT = 12
+_UNPACK = {".gz": "gunzip -c", ".tgz": "gunzip -c", ".zst": "zstd -dc"}
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -107,13 +109,14 @@ def restore_notes(manifest: Manifest) -> str:
         "steps": [_step(number, one) for number, one in enumerate(manifest.collections, 1)],
         "failed": [inert(f"{plain(one.name)}: {plain(one.why)}") for one in manifest.failed],
         "files": [plain(one.file) for one in manifest.files],
+        "aliases": [_alias(alias, name) for alias, name in sorted(manifest.aliases.items())],
     }
     return _environment(None, None).get_template("RESTORE.md.j2").render(values)
 
 
 def _step(number: int, entry: CollectionEntry) -> dict[str, Any]:
     """The words of one collection's commands, each safe to paste into a shell."""
-    packed = entry.file.endswith((".gz", ".tgz"))
+    packed = next((command for end, command in _UNPACK.items() if entry.file.endswith(end)), "")
     checksum = entry.raw_sha256 or ("" if packed else entry.sha256)
     checksum = checksum.lower() if _SHA256.fullmatch(checksum) else ""
     escaped = entry.file.replace("\\", "\\\\").replace('"', '\\"')  # as curl reads names in its -F
@@ -127,7 +130,16 @@ def _step(number: int, entry: CollectionEntry) -> dict[str, Any]:
         "query": "wait=true&priority=snapshot" + (f"&checksum={checksum}" if checksum else ""),
         "form": f'"snapshot=@$WORK/restore-{number}.snapshot"' if packed else shlex.quote(f'snapshot=@"./{escaped}"'),
         "points": _points(entry),
+        "peer": entry.peer,
+        "shards": ", ".join(str(one) for one in entry.shards),
+        "custom": entry.sharding == "custom",
     }
+
+
+def _alias(alias: str, collection: str) -> str:
+    """The body of the request that makes an alias, quoted for a shell; JSON's escapes keep it to plain ASCII."""
+    made = {"create_alias": {"collection_name": collection, "alias_name": alias}}
+    return shlex.quote(json.dumps({"actions": [made]}))
 
 
 def _points(entry: CollectionEntry) -> str:

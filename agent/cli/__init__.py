@@ -15,6 +15,7 @@ COMMANDS = {
     "run": "agent.cli.service",
     "demo": "agent.cli.demo",
     "check": "agent.cli.preflight",
+    "health": "agent.cli.health",
     "status": "agent.cli.show",
     "backup": "agent.cli.backup",
     "list": "agent.cli.show",

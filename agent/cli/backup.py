@@ -2,7 +2,6 @@
 
 import logging
 import sqlite3
-import threading
 from typing import Any
 
 import click
@@ -12,10 +11,13 @@ from agent.adapters import locks, logs, pages
 from agent.adapters.ledger import incidents, runs, writing
 from agent.adapters.shelf import look
 from agent.cli import parts, text
+from agent.cli.board import Board
 from agent.errors import AgentError, BadUsage, TryLater
 from agent.jobs.backup import command, take
 from agent.jobs.intake.verdicts import Telling
 from agent.rules.finding import Finding, Level
+from agent.rules.manifest import bare
+from agent.rules.names import exactly
 from agent.rules.words import count, size, span
 from agent.settings import Settings, secrets_of
 from agent.settings.parts import order, telling
@@ -70,44 +72,56 @@ def _take(
     json_: bool,
     scheduled: bool,
 ) -> int:
-    wanted = order(settings, tier, tuple(_literal(one) for one in only))
+    wanted = order(settings, tier, tuple(exactly(one) for one in only))
     for folder in take.clean_leftovers(wanted.locations):
         text.note(f"removed what a backup that died had left: {folder}")
-    shown = _Shown()
-    taken = take.take(
-        parts.engine(settings),
-        wanted,
-        parts.now,
-        pages.restore_notes,
-        stopping=stopping,
-        progress=shown,
-    )
-    shown.end()
+    tidy = parts.tidying(settings)
+    for words in tidy():
+        text.note(words)
+    _look(db, settings, run)
+    board = Board()
+    try:
+        engine = parts.engine(settings, wanted.include)
+        taken = take.take(engine, wanted, parts.now, pages.restore_notes, stopping=stopping, progress=board)
+    finally:
+        board.end()
+        for words in tidy():
+            text.note(words)
+        left = _look(db, settings, run)
     _note_taken(db, run, taken, telling(settings), partial=bool(only))
-    answer = _answer(taken)
+    answer = {**_answer(taken), "left_on_server": left}
     if json_:
         text.as_json(answer)
     elif scheduled:
         log.info("backup %s of %s %s: %s", taken.id, tier, taken.state, _words(taken, answer))
     else:
         _print(taken, answer)
-    return {"good": 0, "degraded": 1}.get(taken.state, 2)
+    code = {"good": 0, "degraded": 1}.get(taken.state, 2)
+    return max(code, 1) if left else code
 
 
-def _literal(name: str) -> str:
-    """A pattern that means just this name."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in name)
+def _look(db: sqlite3.Connection, settings: Settings, run: int) -> list[str]:
+    """Note how the server is; returns what backups of ours have left there, in words."""
+    if settings.engine.kind != "qdrant":
+        return []
+    from agent.cli import health  # noqa: PLC0415 - HTTP is dear to load
+
+    view, findings = health.noted(db, settings, own_run=run)
+    for one in findings:
+        if one.level is Level.CRITICAL:
+            text.note(f"{one.rule}, {one.subject}: {one.why}")
+    return [f"{one.name}: {it.name}" for one in view.collections for it in one.snapshots if it.ours]
 
 
 def _note_taken(db: sqlite3.Connection, run: int, taken: take.Taken, told: Telling, *, partial: bool) -> None:
     """The run's row and what follows from it, in one transaction."""
-    tier, number = taken.tier, len(taken.manifest.collections)
+    tier, written = taken.tier, {one.name for one in taken.manifest.collections}
     missing = ", ".join(f"{one.name} ({one.why})" for one in taken.manifest.failed)
-    total = number + len(taken.manifest.failed)
     if taken.manifest.failed:
-        why = f"backup {taken.id} is incomplete, {number} of {total} collections: {missing}"
+        broken = {one.name for one in taken.manifest.failed}
+        why = f"backup {taken.id} is incomplete, {len(written - broken)} of {len(written | broken)} collections: {missing}"
     else:
-        why = f"backup {taken.id}: {count(number, 'collection')} written"
+        why = f"backup {taken.id}: {count(len(written), 'collection')} written"
     bad = Level.CRITICAL if taken.manifest.failed else Level.OK
     lost = "; ".join(f"{name}: {reason}" for name, reason in taken.failed_locations.items())
     places = count(len(taken.failed_locations), "location")
@@ -142,7 +156,7 @@ def _figures(taken: take.Taken) -> dict[str, Any]:
     return {
         "id": taken.id,
         "state": taken.state,
-        "collections": len(entries),
+        "collections": len({one.name for one in entries}),
         "failed": [one.name for one in taken.manifest.failed],
         "raw_bytes": sum(one.raw_size or 0 for one in entries),
         "stored_bytes": sum(one.size for one in entries),
@@ -155,9 +169,10 @@ def _answer(taken: take.Taken) -> dict[str, Any]:
     return {
         **_figures(taken),
         "tier": taken.tier,
-        "collections": [msgspec.to_builtins(one) for one in taken.manifest.collections],
+        "collections": [msgspec.to_builtins(one) for one in bare(taken.manifest).collections],
         "failed": [msgspec.to_builtins(one) for one in taken.manifest.failed],
         "failed_locations": taken.failed_locations,
+        "notes": taken.manifest.notes,
     }
 
 
@@ -165,6 +180,10 @@ def _print(taken: take.Taken, answer: dict[str, Any]) -> None:
     text.say(f"backup {text.bold(taken.id)} {text.state(taken.state)}: {_words(taken, answer)}")
     for one in taken.manifest.failed:
         text.say(f"  {text.state('critical')} {one.name}: {one.why}")
+    for note in taken.manifest.notes:
+        text.say(f"  {text.state('warning')} {note}")
+    for name in answer["left_on_server"]:
+        text.say(f"  {text.state('warning')} a snapshot stays on the server: {name}")
     for name, why in taken.failed_locations.items():
         text.say(f"  {text.state('warning')} location {name}: {why}")
     text.say(text.dim(f"The agent proves it as it arrives; without one: snapward verify {taken.id}"))
@@ -173,34 +192,8 @@ def _print(taken: take.Taken, answer: dict[str, Any]) -> None:
 def _words(taken: take.Taken, answer: dict[str, Any]) -> str:
     raw, stored = answer["raw_bytes"], answer["stored_bytes"]
     saved = f", {1 - stored / raw:.0%} saved" if raw else ""
-    number = count(len(answer["collections"]), "collection")
+    number = count(len({one["name"] for one in answer["collections"]}), "collection")
     return f"{number}, {size(stored)} in {span(taken.seconds)}{saved}; written to {' and '.join(taken.locations)}"
-
-
-class _Shown:
-    """Progress over all collections, summed up for one line."""
-
-    def __init__(self) -> None:
-        self._totals: dict[str, int] = {}
-        self._line: text.Progress | None = None
-        self._done: dict[str, int] = {}
-        self._lock = threading.Lock()
-
-    def __call__(self, collection: str, done: int, total: int) -> None:
-        with self._lock:
-            more = done - self._done.get(collection, 0)
-            self._done[collection] = done
-            if collection not in self._totals:
-                self._totals[collection] = total
-                self._line = text.Progress("backup", sum(self._totals.values()))
-                more = sum(self._done.values())
-            if self._line is not None:
-                self._line.add(more)
-
-    def end(self) -> None:
-        """Take the line away."""
-        if self._line is not None:
-            self._line.end()
 
 
 def _command(

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from agent.adapters import ledger
+from agent.cli import text
 from agent.errors import AgentError, NoRights, Refused
 from agent.jobs.backup.engine import Engine
 from agent.settings import Loaded, Settings, load
+from agent.settings.parts import addresses
 
 JSON = click.option("--json", "json_", is_flag=True, help="Answer in JSON, one object.")
 
@@ -68,27 +71,36 @@ def own(settings: Settings) -> None:
         )
 
 
-def engine(settings: Settings) -> Engine:
-    """The engine that gives us its collections.
+def engine(settings: Settings, include: tuple[str, ...] = ("*",)) -> Engine:
+    """The engine that gives us its collections; `include` are the patterns of those that are wanted.
 
     Raises:
-        Refused: this version has no such engine.
+        BadConfig: the key's reference leads nowhere.
+        Refused: this kind of engine makes its backups itself.
     """
     chosen = settings.engine
     if chosen.kind == "edge" and chosen.path is not None:
-        from agent.adapters import edge, snapshot_tar  # noqa: PLC0415 - only a backup needs them
+        from agent.jobs.backup.embedded import Embedded  # noqa: PLC0415 - only a backup needs it
 
-        path = chosen.path
-        return Engine(
-            "edge",
-            edge.version,
-            lambda: edge.collections(path),
-            lambda name: edge.open_collection(path, name, snapshot_tar.plan),
-        )
-    raise Refused(
-        f"this version of snapward takes no backups with engine.kind: {chosen.kind}",
-        "Use `kind: command` with a program that makes them; what it writes is watched and proved all the same.",
-    )
+        return Embedded(chosen.path)
+    if chosen.kind == "qdrant":
+        from agent.jobs.backup.journal import Journal  # noqa: PLC0415 - HTTP is dear to load
+        from agent.jobs.backup.remote import Remote  # noqa: PLC0415
+
+        folders = [path for path in (chosen.snapshots_path, chosen.temp_path) if path]
+        return Remote(addresses(settings), Journal(settings.state_dir), chosen.deadline, folders, include, text.note)
+    raise Refused(f"engine.kind: {chosen.kind} has no collections of its own", "Its program makes the backups.")
+
+
+def tidying(settings: Settings) -> Callable[[], list[str]]:
+    """What deletes the snapshots that our backups left on the server, and says what it did."""
+    if settings.engine.kind != "qdrant":
+        return list
+    from agent.jobs.backup import leftovers  # noqa: PLC0415 - HTTP is dear to load
+    from agent.jobs.backup.journal import Journal  # noqa: PLC0415
+
+    servers = [replace(one, patience=1.0) for one in addresses(settings)]
+    return lambda: leftovers.clear(servers, Journal(settings.state_dir))
 
 
 @contextlib.contextmanager

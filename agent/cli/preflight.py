@@ -14,8 +14,10 @@ from agent.cli import parts, text
 from agent.cli.config import check_targets
 from agent.errors import AgentError
 from agent.jobs import overview
+from agent.jobs.backup.engine import Engine
 from agent.rules import storage
 from agent.rules.finding import Level
+from agent.rules.names import chosen
 from agent.rules.words import count
 from agent.settings import Loaded, Settings, check_secrets, load
 from agent.settings.parts import limits, permissions
@@ -55,7 +57,7 @@ def _checks(loaded: Loaded) -> Iterator[Check]:
         yield Check("configuration", "warning", warning)
     yield _tried("secrets", "every secret can be read", lambda: check_secrets(loaded))
     yield _tried("permissions", "owner and group exist", lambda: permissions(settings))
-    yield _engine(settings)
+    yield from _server(settings) if settings.engine.kind == "qdrant" else (_engine(settings),)
     for name, one in settings.locations.items():
         yield from _location(settings, name, one.path, one.mount)
     yield _state_dir(settings)
@@ -82,6 +84,33 @@ def _tried(name: str, fine: str, action: object) -> Check:
     return Check(name, "ok", fine)
 
 
+def _server(settings: Settings) -> Iterator[Check]:
+    from agent.cli.health import seen  # noqa: PLC0415 - HTTP is dear to load
+    from agent.rules import server  # noqa: PLC0415
+
+    try:
+        view = seen(settings)
+        for one in server.judge(view, parts.now()):
+            if one.level:
+                yield Check(f"engine, {one.rule}, {one.subject}", one.level.word, one.why, one.hint)
+        if view.problem or view.denied:
+            return
+        engine = parts.engine(settings, settings.engine.collections.include)
+        names = chosen(engine.collections(), settings.engine.collections.include, settings.engine.collections.exclude)
+        _, failed = engine.pieces(names) if names else ([], [])
+        engine.room(engine.sizes(names), settings.parallel)
+    except AgentError as error:
+        yield Check("engine", "critical", error.message, error.hint)
+        return
+    for failure in failed:
+        yield Check(f"engine, {failure.name}", "critical", failure.why)
+    if not names:
+        yield Check("engine", "warning", f"{view.url} has no collection to back up", "Is it the right server?")
+    else:
+        called = f"Qdrant {view.version}, {count(len(names), 'collection')}: {', '.join(names[:8])}"
+        yield Check("engine", "ok", f"{called}; the key may back them up")
+
+
 def _engine(settings: Settings) -> Check:
     chosen = settings.engine
     if chosen.kind == "command":
@@ -99,7 +128,12 @@ def _engine(settings: Settings) -> Check:
         return Check("engine", "critical", error.message, error.hint)
     if not names:
         return Check("engine", "warning", f"there is no collection in {chosen.path}", "Is it the right folder?")
-    return Check("engine", "ok", f"{engine.version()}, {count(len(names), 'collection')}: {', '.join(names[:8])}")
+    return Check("engine", "ok", f"{_called(engine)}, {count(len(names), 'collection')}: {', '.join(names[:8])}")
+
+
+def _called(engine: Engine) -> str:
+    told = engine.surroundings().engine
+    return f"{told['kind']} {told['version']}"
 
 
 def _location(settings: Settings, name: str, path: str, mount: str | None) -> Iterator[Check]:

@@ -14,6 +14,7 @@ from agent.jobs.intake import losses
 from agent.rules import storage, vitals
 from agent.rules.archive import subject
 from agent.rules.finding import Finding, Level
+from agent.rules.server import COLLECTION_RULES
 from agent.rules.words import count, rfc3339, span
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ _ABOUT_LOCATIONS = frozenset(
     )
 )
 _ABOUT_TIERS = frozenset(("backup_failed", "backup_missed", "backup_degraded"))
+_ABOUT_SERVER = frozenset(("server_unreachable", "server_denied", "server_version", "peer_unreachable"))
+_ABOUT_SERVER |= COLLECTION_RULES
 _SPAWN_AGAIN = 5.0
 _SHORT_JOB = 900.0
 _HANG = 60.0
@@ -80,7 +83,8 @@ def ended(desk: Desk, child: Ended) -> None:
     level = Level.WARNING if died else Level.OK
     hint = "The log has what it said last; the job runs again at its next slot."
     work.tell(desk, [Finding("job_failed", child.job, level, why, hint)])
-    log.log(logging.WARNING if died else logging.INFO, "%s: %s", child.job, why)
+    fine = logging.DEBUG if kind == "health" else logging.INFO  # it comes every minute, and its findings are told
+    log.log(logging.WARNING if died else fine, "%s: %s", child.job, why)
     if kind in {"backup", "report"}:
         _account(desk, child, why)
 
@@ -135,7 +139,7 @@ def close_orphans(desk: Desk) -> None:
 
 def end_strangers(desk: Desk) -> None:
     """End the incidents about what is no longer configured, and remember which of our own faults were open."""
-    jobs = {f"backup:{tier}" for tier in desk.tiers} | {"report", "deliver", "validate"}
+    jobs = {f"backup:{tier}" for tier in desk.tiers} | {"report", "deliver", "health"}
     over = []
     for one in incidents.active(desk.db):
         if one.rule == "agent_error":
@@ -146,6 +150,8 @@ def end_strangers(desk: Desk) -> None:
             known, subject = desk.places, one.subject.partition(":")[0]
         elif one.rule in _ABOUT_TIERS:
             known = desk.tiers
+        elif one.rule in _ABOUT_SERVER and not desk.remote:
+            known = ()
         elif one.rule == "job_failed":
             known = jobs
         elif one.rule == "agent_error":
@@ -182,6 +188,8 @@ def ticked(desk: Desk, event: Tick) -> None:
             if not location.scout.waiting:
                 work.ask_patrol(location)
         keep_reserve(desk)
+    elif event.what == "health":
+        desk.children.request("health", "health", ["health"], _SHORT_JOB)
     elif event.what == "trim":
         with writing(desk.db):
             runs.trim(desk.db, desk.clocks.wall() - desk.history)

@@ -58,6 +58,7 @@ class Desk:
         deadline: float,
         catch_up: float,
         tiers: frozenset[str],
+        remote: bool,
         children: Children,
     ) -> None:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -78,6 +79,7 @@ class Desk:
         self.deadline = deadline
         self.catch_up = catch_up
         self.tiers = tiers
+        self.remote = remote
         self.children = children
         self.arrivals = Arrivals(places, settle, self.known)
         self.locations: dict[str, Location] = {}

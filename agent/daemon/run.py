@@ -103,6 +103,7 @@ def open_desk(loaded: Loaded, children: Children, clocks: Clocks) -> Desk:
         deadline=settings.engine.deadline + 600,
         catch_up=settings.catch_up,
         tiers=frozenset((*settings.tiers, *OWN_TIERS)),
+        remote=settings.engine.kind == "qdrant",
         children=children,
     )
     if damage is not None:
@@ -146,6 +147,7 @@ def _plan(desk: Desk, settings: Settings) -> None:
         ("scan", settings.watch.scan_every),
         ("sample", settings.storage.sample_every),
         ("trim", _TRIM_EVERY),
+        *([("health", settings.health.every)] if settings.engine.kind == "qdrant" else []),
     ):
         desk.timetable.add_every(what, seconds, lambda what=what: desk.inbox.put(Tick(what)))  # type: ignore[misc] # a bound default
 

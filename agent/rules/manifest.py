@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
 
 from agent.rules.archive import Promise
 
@@ -14,8 +14,47 @@ SCHEMA_VERSION = 1
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
+class Probe(Struct, frozen=True, kw_only=True):
+    """A query with its exact answers. `query` is the body of REST's `points/query`, asked about the point `point`.
+
+    `vector` is the vector's name ("" for the unnamed one), `kind` dense, sparse or multi; `answers` have `id` and
+    `score`, the nearest first.
+    """
+
+    vector: str
+    kind: str
+    point: int | str
+    query: dict[str, Any]
+    answers: list[dict[str, Any]]
+
+
 class CollectionEntry(Struct, frozen=True, kw_only=True):
-    """One collection's archive. Sizes in bytes, times in seconds, `points_*` exact counts."""
+    """One archive: a collection, or in a cluster what one peer holds of it.
+
+    Sizes in bytes, times in seconds, `points_*` exact counts over the whole collection.
+
+    Attributes:
+        name: of the collection.
+        file: of the archive, beside the manifest.
+        size: of the file.
+        sha256: of the file.
+        raw_size: of the snapshot in it.
+        raw_sha256: of the snapshot in it; what a server compares when it restores.
+        compression: format, and the library with its level.
+        points_before: before the snapshot was made.
+        points_after: when it had been read.
+        shards: those in the archive.
+        peer: the cluster's peer that made it.
+        snapshot: what the server called it.
+        server_sha256: what the server said of it; None where it keeps no checksums, as on S3.
+        config: the collection's own.
+        payload_schema: payload field to its index, as `payload_index.json` has it.
+        sharding: auto, or custom: then the shard keys have to be there before it is restored.
+        shard_keys: key to shards, where sharding is custom.
+        probes: questions with their answers.
+        probes_why: why there are not more of them.
+        seconds: from the first question to the last byte read back.
+    """
 
     name: str
     file: str
@@ -23,11 +62,19 @@ class CollectionEntry(Struct, frozen=True, kw_only=True):
     sha256: str
     raw_size: Number | None = None
     raw_sha256: str | None = None
+    compression: dict[str, Any] = field(default_factory=dict)
     points_before: Number | None = None
     points_after: Number | None = None
     shards: list[int] = field(default_factory=list)
+    peer: Number | None = None
+    snapshot: str | None = None
+    server_sha256: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     payload_schema: dict[str, Any] = field(default_factory=dict)
+    sharding: str = "auto"
+    shard_keys: list[dict[str, Any]] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
+    probes_why: str = ""
     seconds: float | None = None
 
 
@@ -47,7 +94,11 @@ class Failure(Struct, frozen=True, kw_only=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """manifest.json; unknown fields are ignored, so that a newer agent's manifest can be read."""
+    """manifest.json; unknown fields are ignored, so that a newer agent's manifest can be read.
+
+    `aliases` map each alias to its collection, `cluster` is what the server says of its peers; both are in no archive.
+    `notes` say what of that could not be had.
+    """
 
     schema_version: int = SCHEMA_VERSION
     id: str
@@ -57,6 +108,9 @@ class Manifest(Struct, frozen=True, kw_only=True):
     host: str = ""
     started: str = ""
     ended: str = ""
+    aliases: dict[str, str] = field(default_factory=dict)
+    cluster: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     compression: dict[str, Any] = field(default_factory=dict)
     collections: list[CollectionEntry] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
@@ -78,6 +132,13 @@ def decode(data: bytes) -> Manifest:
 def encode(manifest: Manifest) -> bytes:
     """Write manifest.json, indented for the person who reads it without us."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def bare(manifest: Manifest) -> Manifest:
+    """The manifest without its probes, which are most of it: what the ledger keeps."""
+    return structs.replace(
+        manifest, collections=[structs.replace(one, probes=[]) if one.probes else one for one in manifest.collections]
+    )
 
 
 def promises(manifest: Manifest) -> dict[str, Promise]:

@@ -32,6 +32,21 @@ def engine(settings: Settings, given: set[str], sound: Sound) -> Found:
             yield key, f"does not belong to kind {kind}, which takes {', '.join(needs + takes)}"
 
 
+def compression(settings: Settings, sound: Sound) -> Found:
+    """Levels that the format has."""
+    if not sound("compression"):
+        return
+    chosen = settings.compression
+    spots = [("compression", chosen.format, chosen.level)]
+    spots += [
+        (f"compression.collections.{name}", one.format or chosen.format, one.level or chosen.level)
+        for name, one in chosen.collections.items()
+    ]
+    for key, form, level in spots:
+        if sound(key) and sound(f"{key}.level") and form == "gzip" and level > 9:
+            yield f"{key}.level", f"{level} is no level of gzip, which has 1 to 9"
+
+
 def storage(settings: Settings, sound: Sound) -> Found:
     """The marks of a filling disk are in order."""
     marks = settings.storage

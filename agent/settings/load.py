@@ -96,6 +96,7 @@ def _between_values(settings: Settings, reader: Reader, *, thorough: bool) -> It
         Mistake(reader.lines.get(key, 1), key, what)
         for key, what in (
             *checks.engine(settings, given, reader.sound),
+            *checks.compression(settings, reader.sound),
             *checks.storage(settings, reader.sound),
             *checks.tiers(settings, reader.sound),
             *checks.fallbacks(settings, given, reader.sound),

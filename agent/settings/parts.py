@@ -3,6 +3,8 @@
 import grp
 import pwd
 
+from agent.adapters.press import Squeeze
+from agent.adapters.qdrant.address import Address
 from agent.adapters.shelf.write import Permissions
 from agent.errors import BadConfig
 from agent.jobs.backup.engine import Order
@@ -11,7 +13,7 @@ from agent.jobs.intake.verdicts import Telling
 from agent.rules.finding import Level
 from agent.rules.incident import Policy
 from agent.rules.storage import Limits
-from agent.settings.shape import Settings
+from agent.settings.shape import Compression, Settings, Squeezing
 from agent.settings.units import Span
 
 
@@ -53,6 +55,27 @@ def permissions(settings: Settings) -> Permissions:
     return Permissions(wanted.files, wanted.folders, owner, group)
 
 
+_AS_EVER = Squeezing()
+
+
+def squeeze(compression: Compression, other: Squeezing = _AS_EVER) -> Squeeze:
+    """How archives are compressed, where `other` says nothing else."""
+    return Squeeze(other.format or compression.format, other.level or compression.level, compression.library)
+
+
+def addresses(settings: Settings) -> list[Address]:
+    """The Qdrant server, and the other peers of its cluster.
+
+    Raises:
+        BadConfig: the key's reference leads nowhere.
+    """
+    engine = settings.engine
+    key = engine.api_key.reveal() if engine.api_key else ""
+    return [
+        Address(url, key, engine.patience, engine.silence, engine.ca_file) for url in (engine.url or "", *engine.peers)
+    ]
+
+
 def order(settings: Settings, tier: str, only: tuple[str, ...] = ()) -> Order:
     """What a backup of one tier is to hold; `only` are patterns that narrow the collections down."""
     engine = settings.engine
@@ -62,7 +85,10 @@ def order(settings: Settings, tier: str, only: tuple[str, ...] = ()) -> Order:
         include=only or engine.collections.include,
         exclude=engine.collections.exclude,
         config_files=engine.config_files,
-        level=settings.compression.level,
+        squeeze=squeeze(settings.compression),
+        squeezes=tuple(
+            (pattern, squeeze(settings.compression, one)) for pattern, one in settings.compression.collections.items()
+        ),
         parallel=settings.parallel,
         permissions=permissions(settings),
         deadline=engine.deadline,

@@ -27,10 +27,15 @@ Path = Annotated[str, PATH]
 Text = Annotated[str, TEXT]
 Variables = Names("^[A-Za-z_][A-Za-z0-9_]{0,63}$", "write the name of an environment variable")
 
+PATTERNS = Names("^.{1,255}$", "write a collection's name, or a pattern with * and ?")
+
 # The keys that each kind of engine needs, and those it also takes.
 ENGINE_NEEDS = {"qdrant": ("url",), "edge": ("path",), "command": ("argv",)}
 ENGINE_TAKES = {
-    "qdrant": ("api_key", "collections", "config_files", "deadline"),
+    "qdrant": (
+        *("api_key", "ca_file", "peers", "collections", "config_files", "deadline", "patience", "silence"),
+        *("snapshots_path", "temp_path"),
+    ),
     "edge": ("collections", "config_files", "deadline"),
     "command": ("env", "deadline"),
 }
@@ -55,6 +60,22 @@ class Engine(Struct, frozen=True, kw_only=True):
     ]
     url: Annotated[str | None, URL, "qdrant: the server's REST address"] = None
     api_key: Annotated[Secret | None, SECRET, "qdrant: the key it asks for, as a reference to a secret"] = None
+    ca_file: Annotated[str | None, PATH, "qdrant: certificates (PEM) to check its own against, if not the system's"] = (
+        None
+    )
+    peers: Annotated[
+        tuple[Annotated[str, URL], ...], "qdrant: in a cluster, the REST addresses of the other peers"
+    ] = ()
+    patience: Annotated[
+        float, duration(), "qdrant: how long it is asked again when it does not answer, or breaks off"
+    ] = 120.0
+    silence: Annotated[
+        float, duration(0.1), "qdrant: how long the server may say nothing in the middle of an answer"
+    ] = 60.0
+    snapshots_path: Annotated[
+        str | None, PATH, "qdrant: the server's own snapshots_path, if it is on this machine: its space is checked"
+    ] = None
+    temp_path: Annotated[str | None, PATH, "qdrant: the same for its temp_path, or for its storage_path"] = None
     collections: Annotated[Collections, "qdrant, edge: which collections are backed up"] = Collections()
     config_files: Annotated[
         tuple[Path, ...], "qdrant, edge: configuration files and folders that are saved beside the collections"
@@ -67,11 +88,24 @@ class Engine(Struct, frozen=True, kw_only=True):
     deadline: Annotated[float, duration(1), "a backup that takes longer is ended and counts as failed"] = 7200.0
 
 
+class Squeezing(Struct, frozen=True, kw_only=True):
+    """How the archives of some collections are compressed; what is not given is as for the others."""
+
+    format: Annotated[str | None, choice("gzip", "zstd", "none"), "the format"] = None
+    level: Annotated[int | None, integer(1, 19), "gzip takes 1 to 9, zstd 1 to 19"] = None
+
+
 class Compression(Struct, frozen=True, kw_only=True):
     """How archives are compressed."""
 
-    format: Annotated[str, choice("gzip"), "the format"] = "gzip"
-    level: Annotated[int, integer(1, 9), "1 is fastest, 9 is smallest"] = 6
+    format: Annotated[str, choice("gzip", "zstd", "none"), "the format"] = "gzip"
+    level: Annotated[int, integer(1, 19), "1 is fastest; gzip takes 1 to 9, zstd 1 to 19"] = 6
+    library: Annotated[
+        str, choice("auto", "zlib"), "auto: the fastest that gets gzip's size; zlib: gzip's own levels to the letter"
+    ] = "auto"
+    collections: Annotated[
+        dict[str, Squeezing], PATTERNS, "by pattern of collections' names, the first that matches: another way"
+    ] = {}
 
 
 class Location(Struct, frozen=True, kw_only=True):
@@ -109,6 +143,7 @@ class Watch(Struct, frozen=True, kw_only=True):
     patterns: Annotated[tuple[Annotated[str, FILE_PATTERN], ...], Least(1), "file names that are archives"] = (
         "*.snapshot",
         "*.snapshot.gz",
+        "*.snapshot.zst",
         "*.tar.gz",
         "*.tgz",
     )

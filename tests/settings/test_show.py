@@ -237,13 +237,16 @@ def test_rows_give_every_value_with_its_origin(shipped):
 
     assert found["tiers.daily.keep"][0] == "30d"
     assert found["permissions.files"][0] == "640"
-    assert found["watch.patterns"][0] == "[*.snapshot, *.snapshot.gz, *.tar.gz, *.tgz]"
+    assert found["watch.patterns"][0] == "[*.snapshot, *.snapshot.gz, *.snapshot.zst, *.tar.gz, *.tgz]"
     assert found["alerts.send_resolved"][0] == "true"
     assert found["notify.targets.ops-chat.fallback"][0] == "null"
     assert found["engine.api_key"][0] == "${credential:qdrant-api-key}"
     assert "engine.argv" not in found, "a key of another kind of engine"
     for key, (_, origin) in found.items():
         name, _, line = origin.partition(":")
+        if name == "default":
+            assert f"#{key.rpartition('.')[2]}:" in example(), "it is shown as a choice not taken"
+            continue
         assert name == "config.yaml"
         assert key.rpartition(".")[2] in lines[int(line) - 1]
 

@@ -82,4 +82,12 @@ CREATE TABLE sample(
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE pulse(part TEXT PRIMARY KEY, at REAL NOT NULL, words TEXT NOT NULL) STRICT, WITHOUT ROWID
 """,
+    """
+CREATE TABLE asked(             -- snapshots asked of a Qdrant server that may still lie there
+  id INTEGER PRIMARY KEY,
+  url TEXT NOT NULL, collection TEXT NOT NULL, asked REAL NOT NULL,
+  beside TEXT NOT NULL,         -- JSON: the snapshots that were there already, by name
+  name TEXT                     -- what the server called it; NULL while that is not known
+) STRICT
+""",
 )

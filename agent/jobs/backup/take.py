@@ -1,30 +1,35 @@
-"""Take one backup with an engine that gives us its collections as streams."""
+"""Take one backup: every collection of an engine into every location at once."""
 
 import io
 import os
 import shutil
 import socket
 import tarfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
 from agent import __version__
 from agent.adapters import host
+from agent.adapters.press import Squeeze
 from agent.adapters.shelf import write
 from agent.adapters.shelf.write import Permissions
 from agent.errors import AgentError, CannotWrite, Refused, TryLater
-from agent.jobs.backup.engine import Engine, Order, Progress, Source
-from agent.jobs.backup.fanout import Places, Written, pour
+from agent.jobs.backup.engine import Engine, Order, Piece, Progress
+from agent.jobs.backup.fanout import Places
+from agent.jobs.backup.pour import pour
+from agent.jobs.backup.writing import Writing, told
 from agent.rules import checksums, manifest
 from agent.rules.manifest import CollectionEntry, Failure, FileEntry, Manifest
-from agent.rules.names import backup_id, chosen, file_stem
+from agent.rules.names import absent, backup_id, chosen
 from agent.rules.words import rfc3339, size, span
 
 CONFIG_ARCHIVE = "server-config.tar.gz"
+# What is left of a collection's bytes when it is compressed: random floats keep more, and a disk that is short of even
+# this need not be tried.
+_KEPT = {"none": 1.0}
+_KEPT_AT_LEAST = 0.5
 
 
 class Taken(Struct, frozen=True):
@@ -61,7 +66,10 @@ def take(
     """
     began, clock = now(), time.monotonic()
     identity = _free_id(order, began)
-    names = chosen(engine.collections(), order.include, order.exclude)
+    known = engine.collections()
+    names = chosen(known, order.include, order.exclude)
+    unknown = absent(known, order.include, order.exclude)
+    missing = [Failure(name=one, why="there is no such collection") for one in unknown]
     if not names:
         raise Refused(
             "there is no collection to back up; nothing was published",
@@ -76,21 +84,28 @@ def take(
 
     try:
         places = _prepare(order, identity)
-        entries, failures = _collections(engine, names, places, order, halted, progress)
+        pieces, failures = _room(engine, names, places, order)
+        around = engine.surroundings()  # before anything is made: afterwards a server that went away costs nothing
+        work = Writing(engine, places, order, halted, progress, alone=len(pieces) == 1 or order.parallel == 1)
+        entries, broken = work.all(pieces)
         if stopping():
             raise TryLater("the backup was stopped before it was complete; nothing was published")
         files, unread = _config(order, places)
+        gaps = engine.gaps([(Piece(one.name, one.peer), tuple(one.shards)) for one in entries])
         described = Manifest(
             id=identity,
             tier=order.tier,
-            engine={"kind": engine.kind, "version": engine.version()},
+            engine=around.engine,
             agent={"version": __version__},
             host=socket.gethostname(),
             started=rfc3339(began) or "",
             ended=rfc3339(now()) or "",
-            compression={"format": "gzip", "level": order.level, "library": "zlib"},
+            aliases=around.aliases,
+            cluster=around.cluster,
+            notes=list(around.notes),
+            compression=told(order.squeeze),
             collections=entries,
-            failed=failures + unread,
+            failed=_once([*missing, *failures, *broken, *gaps, *unread]),
             files=files,
         )
         _describe(described, places, order.permissions, notes)
@@ -135,75 +150,27 @@ def _prepare(order: Order, identity: str) -> Places:
     return places
 
 
-def _collections(
-    engine: Engine,
-    names: list[str],
-    places: Places,
-    order: Order,
-    halted: Callable[[], str],
-    progress: Progress,
-) -> tuple[list[CollectionEntry], list[Failure]]:
-    entries: list[CollectionEntry] = []
-    failures: list[Failure] = []
-    turn = threading.Lock()
+def _room(engine: Engine, names: list[str], places: Places, order: Order) -> tuple[list[Piece], list[Failure]]:
+    """See that there is room for what is known of the collections, and cut them into archives.
 
-    def one(name: str) -> None:
-        try:
-            if why := halted():
-                raise TryLater(f"its turn did not come: {why}")
-            entry = _collection(engine, name, places, order, halted, progress)
-            with turn:
-                entries.append(entry)
-        except AgentError as error:
-            places.left()  # without a place to write to there is no backup at all
-            with turn:
-                failures.append(Failure(name=name, why=error.message))
-
-    with ThreadPoolExecutor(order.parallel, thread_name_prefix="collection") as pool:
-        for done in [pool.submit(one, name) for name in names]:
-            done.result()
-    return sorted(entries, key=lambda entry: entry.name), sorted(failures, key=lambda one: one.name)
+    Raises:
+        CannotWrite: no location has room, or the engine itself has none.
+    """
+    sizes = engine.sizes(names)
+    needed = sum(int(known * _KEPT.get(order.squeeze_of(name).format, _KEPT_AT_LEAST)) for name, known in sizes.items())
+    for location, folder in places.left().items():
+        free = host.space(folder).free
+        if free < needed:
+            why = f"{folder} has {size(free)} free; the backup needs {size(needed)} or more"
+            places.fail(location, CannotWrite(why, "Free space there; `snapward status` shows how full it is."))
+    places.left()
+    engine.room(sizes, order.parallel)
+    return engine.pieces(names)
 
 
-def _collection(
-    engine: Engine, name: str, places: Places, order: Order, halted: Callable[[], str], progress: Progress
-) -> CollectionEntry:
-    began = time.monotonic()
-    file = f"{file_stem(name)}.snapshot.gz"
-    with engine.open(name) as source:
-        chunks = _whole(source, halted, progress)
-        written = pour(chunks, places, file, order.level, order.permissions)
-        return _entry(source, file, written, time.monotonic() - began)
-
-
-def _whole(source: Source, halted: Callable[[], str], progress: Progress) -> Iterator[bytes]:
-    """The pieces of a collection while there is time, and in all as many bytes as were planned."""
-    done, total = 0, source.plan.raw_size
-    for chunk in source.plan.chunks():
-        if why := halted():
-            raise TryLater(f"broken off after {size(done)} of {size(total)}: {why}")
-        yield chunk
-        done += len(chunk)
-        progress(source.name, done, total)
-    if done != total:
-        raise TryLater(f"{done:,} bytes came instead of {total:,}: it changed while it was read")
-
-
-def _entry(source: Source, file: str, written: Written, seconds: float) -> CollectionEntry:
-    return CollectionEntry(
-        name=source.name,
-        file=file,
-        size=written.size,
-        sha256=written.sha256,
-        raw_size=written.raw_size,
-        raw_sha256=written.raw_sha256,
-        points_before=source.points,
-        points_after=source.points,
-        shards=list(source.shards),
-        config=source.config,
-        payload_schema=source.payload_schema,
-        seconds=round(seconds, 3),
-    )
+def _once(failures: list[Failure]) -> list[Failure]:
+    """One failure a name: the first reason is the cause."""
+    return list({one.name: one for one in reversed(failures)}.values())[::-1]
 
 
 def _config(order: Order, places: Places) -> tuple[list[FileEntry], list[Failure]]:
@@ -219,8 +186,7 @@ def _config(order: Order, places: Places) -> tuple[list[FileEntry], list[Failure
                 why = f"the configuration file {path} cannot be read: {error.strerror or error}"
                 return [], [Failure(name=CONFIG_ARCHIVE, why=why)]
     packed.seek(0)
-    chunks = iter(lambda: packed.read(1 << 20), b"")
-    written = pour(chunks, places, CONFIG_ARCHIVE, order.level, order.permissions)
+    written = pour(packed, places, CONFIG_ARCHIVE, Squeeze(), order.permissions)
     return [FileEntry(file=CONFIG_ARCHIVE, size=written.size, sha256=written.sha256)], []
 
 

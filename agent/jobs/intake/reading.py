@@ -96,7 +96,7 @@ def _read_promises(work: Work, names: re.Pattern[str]) -> Outcome:
         return Outcome(key, seen, promised={}, problem=str(error), folder=_unknown_folder(key, str(error)))
     promised = manifest.promises(described)
     return Outcome(
-        key, seen, promised=promised, folder=_folder(key, described, data), absent=_absent(work, promised, names)
+        key, seen, promised=promised, folder=_folder(key, described), absent=_absent(work, promised, names)
     )
 
 
@@ -109,7 +109,7 @@ def _absent(work: Work, promised: Mapping[str, Promise], names: re.Pattern[str])
     )
 
 
-def _folder(key: Key, described: manifest.Manifest, data: bytes) -> Folder:
+def _folder(key: Key, described: manifest.Manifest) -> Folder:
     return Folder(
         key.location,
         key.folder,
@@ -119,7 +119,7 @@ def _folder(key: Key, described: manifest.Manifest, data: bytes) -> Folder:
         manifest.epoch(described.started),
         manifest.epoch(described.ended),
         len(described.failed),
-        data.decode("utf-8", "replace"),
+        manifest.encode(manifest.bare(described)).decode(),
     )
 
 
