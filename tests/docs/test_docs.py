@@ -1,6 +1,7 @@
 """The documents say what the program does. `PYTHONPATH=tests python tests/docs/test_docs.py` renews the help texts."""
 
 import ast
+import json
 import re
 import shlex
 import shutil
@@ -23,8 +24,10 @@ from agent import errors
 from agent.adapters.ledger.schema import MIGRATIONS
 from agent.cli import front
 from agent.files import shipped
+from agent.rules.advisories import NEWEST_READ
 from agent.rules.archive import State
-from agent.rules.manifest import CollectionEntry, Manifest
+from agent.rules.cluster import Layout, Peer
+from agent.rules.manifest import CollectionEntry, Manifest, Probe
 from agent.rules.report import Report
 from agent.settings import load
 
@@ -217,6 +220,8 @@ def test_the_formats_are_those_of_the_code() -> None:
     told = page("docs/formats.md")
     assert named(section(told, "manifest.json")) == list(Manifest.__struct_fields__)
     assert named(section(told, "Collections")) == list(CollectionEntry.__struct_fields__)
+    assert named(section(told, "Probes")) == list(Probe.__struct_fields__)
+    assert named(section(told, "Cluster")) == list(Layout((Peer("http://localhost:6333", 1),)).told())
     assert named(section(told, "Reports")) == list(Report.__struct_fields__)
     assert named(section(told, "Verdicts")) == [str(state) for state in State]
     with closing(sqlite3.connect(":memory:")) as db:
@@ -229,6 +234,32 @@ def test_the_formats_are_those_of_the_code() -> None:
 def test_the_layers_are_those_that_are_checked() -> None:
     layers = next(one["layers"] for one in PROJECT["tool"]["importlinter"]["contracts"] if one["type"] == "layers")
     assert " → ".join(layers) in page("docs/architecture.md")
+
+
+def test_every_decision_is_listed() -> None:
+    listed = re.findall(r"^\d+\. \[.+\]\(decisions/(.+)\)$", page("docs/architecture.md"), re.MULTILINE)
+    assert listed == sorted(path.name for path in (ROOT / "docs" / "decisions").iterdir())
+
+
+def test_every_extra_that_is_showncan_be_installed() -> None:
+    shown = {one for text in PAGES.values() for one in re.findall(r"(?:snapward|`)\[([a-z]+)\][`']", text)}
+    assert shown == PROJECT["project"]["optional-dependencies"].keys() - {"dev"}
+
+
+def test_the_defaults_for_a_server_are_the_programs_own(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("engine: {kind: qdrant, url: http://localhost:6333}\nlocations: {one: {path: /srv/backups}}\n")
+    said = CliRunner().invoke(front, ["--config", str(file), "config", "show", "--json"], standalone_mode=False)
+    values = json.loads(said.output)["values"]
+    told = re.findall(
+        r"^\| `([\w.]+)` \| (\w+) \|", section(page("docs/operations.md"), "What is asked of it"), re.MULTILINE
+    )
+    assert {key for key, _ in told} == {"engine.patience", "engine.silence", "engine.deadline", "parallel"}
+    assert [(key, str(values[key]["value"])) for key, _ in told] == told
+
+
+def test_advisories_were_read_up_to_where_it_says() -> None:
+    assert f"up to {NEWEST_READ};" in page("docs/alerts.md")
 
 
 def test_the_changelog_begins_with_this_version() -> None:
@@ -281,6 +312,8 @@ def test_the_json_answers_have_the_documented_fields(program: Program) -> None:
         same(program.json(*line.split(), expect=None), f"`snapward {line} --json`")
     program.write(engine='{kind: command, argv: ["true"]}')
     same(program.json("backup", "daily", expect=2), "`snapward backup --json` with `engine.kind: command`")
+    program.write(engine='{kind: qdrant, url: "http://127.0.0.1:9"}')
+    same(program.json("health", expect=2), "`snapward health --json`")
 
 
 @pytest.fixture
