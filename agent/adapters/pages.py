@@ -105,6 +105,7 @@ def restore_notes(manifest: Manifest) -> str:
         "engine": f"Qdrant {'Edge ' if kind == 'edge' else ''}{inert(version)}".strip(),
         "version": "" if kind == "edge" else inert(version),
         "embedded": kind == "edge",
+        "cluster": any(one.peer is not None for one in manifest.collections),
         "room": max((one.raw_size or 0 for one in manifest.collections), default=0),
         "steps": [_step(number, one) for number, one in enumerate(manifest.collections, 1)],
         "failed": [inert(f"{plain(one.name)}: {plain(one.why)}") for one in manifest.failed],

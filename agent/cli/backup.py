@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 import msgspec
+from msgspec import Struct
 
 from agent.adapters import locks, logs, pages
 from agent.adapters.ledger import incidents, runs, writing
@@ -49,6 +50,8 @@ def backup_(ctx: click.Context, tier: str, only: tuple[str, ...], slot: float | 
         parts.finishing() as stopping,
     ):
         with writing(db):
+            for dead in (one for one in runs.orphans(db) if one.job == "backup"):  # where no agent closes them
+                runs.end(db, dead.id, "interrupted", parts.now(), why=f"its process {dead.pid} died before it was done")
             run = runs.begin(db, "backup", tier, slot, parts.now())
         try:
             if settings.engine.kind == "command":
@@ -78,7 +81,7 @@ def _take(
     tidy = parts.tidying(settings)
     for words in tidy():
         text.note(words)
-    _look(db, settings, run)
+    seen = _look(db, settings, run).findings
     board = Board()
     try:
         engine = parts.engine(settings, wanted.include)
@@ -87,7 +90,7 @@ def _take(
         board.end()
         for words in tidy():
             text.note(words)
-        left = _look(db, settings, run)
+        left = _look(db, settings, run, seen).left
     _note_taken(db, run, taken, telling(settings), partial=bool(only))
     answer = {**_answer(taken), "left_on_server": left}
     if json_:
@@ -100,17 +103,25 @@ def _take(
     return max(code, 1) if left else code
 
 
-def _look(db: sqlite3.Connection, settings: Settings, run: int) -> list[str]:
-    """Note how the server is; returns what backups of ours have left there, in words."""
+class _Seen(Struct, frozen=True):
+    """One look at the server: what it found, and what backups of ours have left there, in words."""
+
+    findings: frozenset[Finding] = frozenset()
+    left: tuple[str, ...] = ()
+
+
+def _look(db: sqlite3.Connection, settings: Settings, run: int, known: frozenset[Finding] = frozenset()) -> _Seen:
+    """Look at the server, note how it is, and say what is critical and was not `known`."""
     if settings.engine.kind != "qdrant":
-        return []
+        return _Seen()
     from agent.cli import health  # noqa: PLC0415 - HTTP is dear to load
 
     view, findings = health.noted(db, settings, own_run=run)
     for one in findings:
-        if one.level is Level.CRITICAL:
+        if one.level is Level.CRITICAL and one not in known:
             text.note(f"{one.rule}, {one.subject}: {one.why}")
-    return [f"{one.name}: {it.name}" for one in view.collections for it in one.snapshots if it.ours]
+    left = tuple(f"{one.name}: {it.name}" for one in view.collections for it in one.snapshots if it.ours)
+    return _Seen(frozenset(findings), left)
 
 
 def _note_taken(db: sqlite3.Connection, run: int, taken: take.Taken, told: Telling, *, partial: bool) -> None:

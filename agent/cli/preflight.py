@@ -9,7 +9,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from agent.adapters import host, ledger
+from agent.adapters import host, ledger, press
 from agent.cli import parts, text
 from agent.cli.config import check_targets
 from agent.errors import AgentError
@@ -20,7 +20,7 @@ from agent.rules.finding import Level
 from agent.rules.names import chosen
 from agent.rules.words import count
 from agent.settings import Loaded, Settings, check_secrets, load
-from agent.settings.parts import limits, permissions
+from agent.settings.parts import limits, permissions, squeeze
 
 
 class Check(Struct, frozen=True):
@@ -57,6 +57,7 @@ def _checks(loaded: Loaded) -> Iterator[Check]:
         yield Check("configuration", "warning", warning)
     yield _tried("secrets", "every secret can be read", lambda: check_secrets(loaded))
     yield _tried("permissions", "owner and group exist", lambda: permissions(settings))
+    yield _compression(settings)
     yield from _server(settings) if settings.engine.kind == "qdrant" else (_engine(settings),)
     for name, one in settings.locations.items():
         yield from _location(settings, name, one.path, one.mount)
@@ -73,6 +74,15 @@ def _checks(loaded: Loaded) -> Iterator[Check]:
         yield Check("report", "warning", "nobody gets the weekly report", "Give a target `reports: true`.")
     yield Check("retention", "ok", "this version removes no backup: `keep` is not enforced yet")
     yield Check("drills", "ok", "this version rehearses no restore: proof ends at the level intact")
+
+
+def _compression(settings: Settings) -> Check:
+    chosen = settings.compression
+    ways = [squeeze(chosen), *(squeeze(chosen, one) for one in chosen.collections.values())]
+    try:
+        return Check("compression", "ok", ", ".join(dict.fromkeys(map(press.library, ways))))
+    except AgentError as error:
+        return Check("compression", "critical", error.message, error.hint)
 
 
 def _tried(name: str, fine: str, action: object) -> Check:

@@ -10,6 +10,7 @@ from agent.cli import parts, text
 from agent.errors import BadUsage, TryLater
 from agent.jobs import overview
 from agent.jobs.overview import Backup
+from agent.rules.manifest import labelled
 from agent.rules.words import count, rfc3339, size, span
 from agent.settings import Settings, zone
 
@@ -145,7 +146,7 @@ def list_(ctx: click.Context, tier: str | None, *, json_: bool) -> int:
             one.id,
             one.tier or "-",
             text.state(one.state),
-            str(len(one.collections)),
+            str(len({it.name for it in one.collections})),
             size(sum(c.size for c in one.collections)),
             *(_copy(one, name) for name in names),
         )
@@ -206,7 +207,7 @@ def show_(ctx: click.Context, backup: str, *, json_: bool) -> int:
         ("COLLECTION", "STATE", "LEVEL", "POINTS", "SIZE", "RAW", "WHY"),
         [
             (
-                one.name,
+                labelled(one.name, one.peer),
                 text.state(one.state),
                 one.level,
                 f"{one.points:,}" if one.points is not None else "-",

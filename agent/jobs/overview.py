@@ -31,9 +31,10 @@ class Copy(Struct, frozen=True):
 
 
 class Collection(Struct, frozen=True):
-    """One archive of a backup, at its best copy; sizes in bytes."""
+    """One archive of a backup, at its best copy; sizes in bytes, `peer` the cluster's peer that it is from."""
 
     name: str
+    peer: int | None
     file: str
     size: int
     raw_size: int | None
@@ -131,6 +132,7 @@ def _collection(one: Archive, entry: CollectionEntry | None) -> Collection:
     state = "good" if one.state is State.GOOD else "bad" if one.state in BAD else "unknown"
     return Collection(
         entry.name if entry else one.key.name,
+        entry.peer if entry else None,
         one.key.name,
         one.signature.size,
         entry.raw_size if entry else None,

@@ -15,6 +15,8 @@ HOLD = {
     "target_failing": 60.0,
 }
 
+# Seconds after which these are repeated at the soonest: an upgrade or a tidying ends them, which nobody does at night.
+SELDOM = {"server_version": 7 * 86_400.0, "snapshots_forgotten": 86_400.0}
 # Seconds by which a note may lie ahead of the clock: small corrections are no reason to repeat everything.
 AHEAD = 60.0
 
@@ -97,7 +99,7 @@ def next_turn(incident: Incident, now: float, policy: Policy) -> float:
     if incident.told is None:
         noted, wait = incident.since, max(policy.hold, HOLD.get(incident.rule, 0.0))
     else:
-        noted, wait = incident.told, policy.repeat_interval
+        noted, wait = incident.told, max(policy.repeat_interval, SELDOM.get(incident.rule, 0.0))
     return noted + wait if noted <= now + AHEAD else now
 
 

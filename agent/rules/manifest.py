@@ -78,6 +78,16 @@ class CollectionEntry(Struct, frozen=True, kw_only=True):
     seconds: float | None = None
 
 
+def label(entry: CollectionEntry) -> str:
+    """How people call an archive: by its collection, in a cluster by its peer too."""
+    return labelled(entry.name, entry.peer)
+
+
+def labelled(collection: str, peer: int | None) -> str:
+    """How people call what one peer holds of a collection; the collection itself where there are no peers."""
+    return collection if peer is None else f"{collection} on peer {peer}"
+
+
 class FileEntry(Struct, frozen=True, kw_only=True):
     """A file of the backup that is no collection, such as the server's configuration."""
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from agent.rules.alert import plain
 from agent.rules.archive import BAD, State
 from agent.rules.facts import Archive, Facts, Folder, Run
-from agent.rules.manifest import CollectionEntry
+from agent.rules.manifest import CollectionEntry, label
 from agent.rules.report import LEVELS, Absent, Changed, Score, Scores, TierScore
 from agent.rules.words import count, printable
 
@@ -66,7 +66,7 @@ def copies(facts: Facts) -> list[Copy]:
         folder, entry = described.get(key[:2]), entries.get(key)
         if folder and entry:
             taken = folder.started or one.arrived
-            found.append(Copy(plain(entry.name), folder.backup, folder.tier, taken, one, entry))
+            found.append(Copy(plain(label(entry)), folder.backup, folder.tier, taken, one, entry))
         else:
             taken, tier = min(one.written, one.arrived), tier_of(one.folder, facts.tiers)
             found.append(Copy(plain(stem(one.name)), f"{one.folder}/{one.name}", tier, taken, one, None))
@@ -135,18 +135,19 @@ def changes(facts: Facts, scores: Scores) -> tuple[Changed, ...]:
                 told.append(f"{name} {before} → {version}")
             last[name] = version or before
         for entry in manifest.collections:
-            if entry.name in known:
-                told += _altered(known[entry.name], entry)
-            elif plain(entry.name) in scores.new:
-                told.append(f"collection {plain(entry.name)} is new")
-            known[entry.name] = entry
+            name = label(entry)
+            if name in known:
+                told += _altered(known[name], entry)
+            elif plain(name) in scores.new:
+                told.append(f"collection {plain(name)} is new")
+            known[name] = entry
         if week.start <= at < week.end + DAY:
             found += [Changed(at, f"{what} (seen in {plain(one.backup)})") for what in told]
     return tuple(sorted(found, key=lambda one: one.at))
 
 
 def _altered(before: CollectionEntry, after: CollectionEntry) -> list[str]:
-    name = plain(after.name)
+    name = plain(label(after))
     told = []
     keys = sorted(key for key in {*before.config, *after.config} if before.config.get(key) != after.config.get(key))
     if before.config and after.config and keys:

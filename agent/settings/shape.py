@@ -85,7 +85,7 @@ class Engine(Struct, frozen=True, kw_only=True):
     env: Annotated[
         dict[str, Annotated[Secret, SECRET]], Variables, "command: environment variables for it; secrets are allowed"
     ] = {}
-    deadline: Annotated[float, duration(1), "a backup that takes longer is ended and counts as failed"] = 7200.0
+    deadline: Annotated[float, duration(1), "a backup that takes longer is ended and counts as failed"] = 43_200.0
 
 
 class Squeezing(Struct, frozen=True, kw_only=True):
@@ -101,7 +101,7 @@ class Compression(Struct, frozen=True, kw_only=True):
     format: Annotated[str, choice("gzip", "zstd", "none"), "the format"] = "gzip"
     level: Annotated[int, integer(1, 19), "1 is fastest; gzip takes 1 to 9, zstd 1 to 19"] = 6
     library: Annotated[
-        str, choice("auto", "zlib"), "auto: the fastest that gets gzip's size; zlib: gzip's own levels to the letter"
+        str, choice("auto", "zlib"), "auto: the fastest that is nearly as small; zlib: gzip's own levels to the letter"
     ] = "auto"
     collections: Annotated[
         dict[str, Squeezing], PATTERNS, "by pattern of collections' names, the first that matches: another way"

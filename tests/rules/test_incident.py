@@ -276,3 +276,12 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
+
+
+def test_what_only_an_upgrade_ends_is_repeated_once_a_week_and_not_every_few_hours() -> None:
+    policy = Policy(repeat_interval=4 * 3600.0)
+    opened = turn(None, Finding("server_version", "server", Level.WARNING, "old"), 0.0, policy).incident
+    assert opened is not None
+    assert next_turn(opened, 1.0, policy) == 7 * 86_400.0
+    seldom = Policy(repeat_interval=30 * 86_400.0)
+    assert next_turn(opened, 1.0, seldom) == 30 * 86_400.0

@@ -29,7 +29,7 @@ def test_engine_and_locations_are_all_that_must_be_given(tmp_path):
 
     assert settings.state_dir == "/var/lib/snapward"
     assert settings.engine.url == "http://127.0.0.1:6333"
-    assert settings.engine.deadline == 7200.0
+    assert settings.engine.deadline == 43_200.0
     assert settings.locations["primary"].path == "/backups"
     assert settings.tiers["monthly"].keep == Span(24, "mo")
     assert settings.permissions.files == 0o640

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from agent.adapters.press import Squeeze
 from agent.adapters.shelf.write import Permissions
-from agent.rules.manifest import Failure
+from agent.rules.manifest import Failure, labelled
 
 # Why work has to end now; empty while it may go on.
 Halted = Callable[[], str]
@@ -26,7 +26,7 @@ class Piece(Struct, frozen=True):
     @property
     def label(self) -> str:
         """How people call it."""
-        return self.collection if self.peer is None else f"{self.collection} on peer {self.peer}"
+        return labelled(self.collection, self.peer)
 
 
 class About(Struct, frozen=True, kw_only=True):

@@ -165,7 +165,7 @@ class Remote:
         """Version, aliases, and the cluster."""
         server = self._servers[0]
         identity = server.identity()
-        hidden = "the key sees only some collections, and no aliases: they are not in this backup"
+        hidden = "the key does not see the whole server: aliases that it does not see are not in this backup"
         return Surroundings(
             engine={"kind": "qdrant", "version": identity.version, "commit": identity.commit, "url": server.url},
             aliases=server.aliases(),

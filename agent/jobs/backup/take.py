@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from agent import __version__
-from agent.adapters import host
+from agent.adapters import host, press
 from agent.adapters.press import Squeeze
 from agent.adapters.shelf import write
 from agent.adapters.shelf.write import Permissions
@@ -59,12 +59,15 @@ def take(
     fails leaves it degraded; what did succeed is published either way.
 
     Raises:
+        BadConfig: there is no library for a compression.
         Refused: there is no collection to back up.
         CannotWrite: no location takes data; nothing is published.
         Unreachable: the engine's data cannot be read.
         TryLater: it was asked to stop; nothing is published.
     """
     began, clock = now(), time.monotonic()
+    for squeeze in (order.squeeze, *(one for _, one in order.squeezes)):
+        press.library(squeeze)  # is it there? To find out after an hour would be late
     identity = _free_id(order, began)
     known = engine.collections()
     names = chosen(known, order.include, order.exclude)
