@@ -33,7 +33,7 @@ def no_socket_is_left() -> Iterator[None]:
 
 
 def wire(
-    url: str, *, patience: float = 0.0, silence: float = 0.3, halted: Callable[[], str] = str, **more: Any
+    url: str, *, patience: float = 0.0, silence: float = 5.0, halted: Callable[[], str] = str, **more: Any
 ) -> Wire:
     return Wire(Address(url, patience=patience, silence=silence, **more), halted)
 
@@ -99,7 +99,7 @@ def test_a_server_that_is_not_there_is_away(url: str) -> None:
 def test_an_answer_that_ends_with_its_length_needs_no_end_of_the_connection() -> None:
     with Parrot(GOOD, hold=True) as parrot:
         began = time.monotonic()
-        assert numbers(wire(parrot.url, silence=5)) == [1, 2]
+        assert numbers(wire(parrot.url)) == [1, 2]
         assert time.monotonic() - began < 2
 
 
@@ -413,7 +413,7 @@ def test_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
 def test_patience_has_an_end() -> None:
     began = time.monotonic()
     with pytest.raises(Away):
-        numbers(wire("http://127.0.0.1:9", patience=0.6))
+        numbers(wire("http://127.0.0.1:9", patience=0.4))
     assert 0.2 < time.monotonic() - began < 3
 
 
@@ -435,10 +435,10 @@ def test_a_pause_that_a_server_asks_for_is_made() -> None:
 
 def test_a_question_that_takes_its_time_may_be_answered_later_than_silence_allows() -> None:
     def slowly(connection: socket.socket) -> None:
-        assert connection.recv(100) == b""  # nothing is said until the other side has given up, or 0.6 s have passed
+        assert connection.recv(100) == b""  # nothing is said until the other side has given up, or 0.4 s have passed
 
     def late(connection: socket.socket) -> None:
-        connection.settimeout(0.6)
+        connection.settimeout(0.4)
         with suppress(TimeoutError):
             connection.recv(100)
         connection.sendall(GOOD)
@@ -496,7 +496,7 @@ def test_who_is_asked_to_stop_stops_while_nobody_reads_the_question() -> None:
     body = {"query": [0.123456789] * 2_000_000}
     with Parrot(b"", deaf=True, hold=True) as parrot:
         with pytest.raises(TryLater, match="asked to stop"):
-            wire(parrot.url, silence=60, halted=after(0.3)).ask("POST", "/query", list[int], body)
+            wire(parrot.url, silence=60, halted=after(0.1)).ask("POST", "/query", list[int], body)
         with pytest.raises(Lost, match="stays silent"):
             wire(parrot.url, silence=0.2).ask("POST", "/query", list[int], body)
 

@@ -10,7 +10,7 @@ from agent.errors import TryLater
 from agent.rules import retry
 from agent.rules.words import size
 
-_LARGEST_REFUSAL = 64 << 10
+_LARGEST_REFUSAL = 1 << 20
 _WHAT = "downloading the snapshot"
 
 

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Seconds for a connection to come about, TLS and all, where silence is borne for longer; and how often somebody who waits
-# asks whether to go on.
+# Seconds for a connection to come about, TLS and all, unless silence is borne for less.
 CONNECT = 10.0
+# Who waits asks so often whether to go on, in seconds.
 SLICE = 0.2
 _ALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 

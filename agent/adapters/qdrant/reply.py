@@ -18,8 +18,8 @@ from agent.rules.words import size
 T = TypeVar("T")
 
 _PIECE = 64 << 10
-# Bytes of a strange answer that are looked at, and characters of it that are shown.
-_READ, _SHOWN = 4096, 300
+# Bytes of an answer that are looked at for its words, and characters of those that are shown.
+_READ, _SHOWN = 64 << 10, 300
 
 
 class Answer(Struct, frozen=True):
@@ -93,7 +93,7 @@ class Reply:
             body += piece[:got]
             if len(body) > most:
                 raise Garbled(f"an answer of more than {size(most)}", "Does engine.url name a Qdrant server?")
-        words, own = _said(bytes(body), self._key)
+        words, own = _said(self.status, bytes(body[:_READ]), self._key)
         clock = _moment(self.headers.get("Date"))
         return Answer(self.status, bytes(body), words, own, clock, _pause(self.headers.get("Retry-After"), clock))
 
@@ -158,11 +158,15 @@ def refusal(got: Answer, what: str) -> AgentError:
     return Refused(told, "")
 
 
-def _said(body: bytes, key: str) -> tuple[str, bool]:
+def _said(status: int, body: bytes, key: str) -> tuple[str, bool]:
+    """What an answer says in words, and whether that is an error as Qdrant itself tells it."""
+    own = status >= 400
     try:
-        text, own = msgspec.json.decode(body, type=_Bad).status.error, True
+        text = msgspec.json.decode(body, type=_Bad).status.error if own else ""
     except (msgspec.DecodeError, ValueError, RecursionError):
-        text, own = body[:_READ].decode("utf-8", "replace"), False
+        own = False
+    if not own:
+        text = body.decode("utf-8", "replace")
     return plain(text.replace(key, "***") if key else text), own
 
 

@@ -73,20 +73,21 @@ def make(server: Server, collection: str, journal: Journal, until: float) -> tup
         NoRights, CannotWrite, Unreachable, Refused: the server makes none.
     """
     lost, refused, bearable = 0, 0, until
+    barren: Ticket | None = None
     while True:
-        ticket = _note(server, collection, journal)
+        ticket, noted = _note(server, collection, journal, barren), time.monotonic()
         try:
             made: Snapshot | None = server.create(collection, until)
             wait = 0.0
         except Lost as error:
             lost += 1
-            made = _found(server, ticket, until)
+            made, barren = _found(server, ticket, until), ticket
             if made is None and lost == _LOST:
                 raise TryLater(f"{error.message}, {lost} times", error.hint) from error
-            wait = 1.0
+            wait = max(0.0, 1.0 - (time.monotonic() - noted))  # a snapshot is named by its second
         except (Busy, Away) as error:
             journal.gone(ticket.id)
-            made, now = None, time.monotonic()
+            made, barren, now = None, None, time.monotonic()
             wait = retry.pause(refused, getattr(error, "wait", None))
             if not refused:
                 bearable = min(until, now + server.wire.address.patience)
@@ -122,8 +123,12 @@ def ours(tickets: Sequence[Ticket], there: list[Snapshot]) -> list[Snapshot]:
     return [one for one in there if any(one in found for found in certain)]
 
 
-def _note(server: Server, collection: str, journal: Journal) -> Ticket:
+def _note(server: Server, collection: str, journal: Journal, barren: Ticket | None) -> Ticket:
+    """Note what is asked next, and forget the request before it when certainly nothing came of that."""
+    ended = barren is not None and server.making(collection) is False
     there, clock = server.snapshots(collection)
+    if barren is not None and ended and not left(barren, there):
+        journal.gone(barren.id)
     asked = clock or time.time()
     if any(one.stamp is not None and one.stamp >= asked for one in there):
         server.wire.rest(1.0)  # a snapshot is named by its second: ours would take that one's place

@@ -61,8 +61,8 @@ class Wire:
     ) -> T:
         """Ask until there is an answer that stays; returns its `result`.
 
-        Only for questions that may be asked twice. Failing is borne as long as the address says, but `patience` seconds at
-        most. `takes` is how many seconds the server may need, where that may be longer than its usual silence.
+        Only for questions that may be asked twice. Failing is borne as long as the address says, but at most
+        `patience` seconds. The server may need `takes` seconds, where that is longer than its usual silence.
 
         Raises:
             NoRights: the key is refused.

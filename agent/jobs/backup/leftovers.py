@@ -83,4 +83,5 @@ def _elsewhere(ticket: Ticket, journal: Journal) -> list[str]:
 
 
 def _unseen(names: Sequence[str], error: AgentError) -> str:
-    return f"whether backups left snapshots of {', '.join(names)} on the server could not be seen: {error.message}"
+    whose = ", ".join(dict.fromkeys(names))
+    return f"whether backups left snapshots of {whose} on the server could not be seen: {error.message}"
