@@ -130,7 +130,8 @@ def _note_taken(db: sqlite3.Connection, run: int, taken: take.Taken, told: Telli
     missing = ", ".join(f"{one.name} ({one.why})" for one in taken.manifest.failed)
     if taken.manifest.failed:
         broken = {one.name for one in taken.manifest.failed}
-        why = f"backup {taken.id} is incomplete, {len(written - broken)} of {len(written | broken)} collections: {missing}"
+        share = f"{len(written - broken)} of {len(written | broken)} collections"
+        why = f"backup {taken.id} is incomplete, {share}: {missing}"
     else:
         why = f"backup {taken.id}: {count(len(written), 'collection')} written"
     bad = Level.CRITICAL if taken.manifest.failed else Level.OK

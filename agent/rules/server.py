@@ -23,12 +23,16 @@ _WELL = frozenset({"green", "yellow", "grey"})
 
 
 class SnapshotView(Struct, frozen=True):
-    """A snapshot that lies on the server; `created` by the server's clock, `ours` if this agent had it made."""
+    """A snapshot that lies on the server; `created` by the server's clock, `ours` if this agent had it made.
+
+    `url` is where it lies, if that is another peer than the one that was asked first.
+    """
 
     name: str
     size: int
     created: float | None = None
     ours: bool = False
+    url: str = ""
 
 
 class CollectionView(Struct, frozen=True):
@@ -118,8 +122,7 @@ def judge(view: View, now: float, *, old: float = _DAY, busy: frozenset[str] = f
         found += _collection(view.url, collection, now, old, ours=collection.name not in busy)
     found += map(_peer, (peer for peer in view.peers if peer.url is not None))
     if not view.missing_rights:
-        path = f"{view.url.rstrip('/')}/snapshots"
-        found.append(_forgotten(FULL_SNAPSHOTS, path, view.full_snapshots, now, old, ours=True))
+        found.append(_forgotten(FULL_SNAPSHOTS, view.url, "/snapshots", view.full_snapshots, now, old, ours=True))
     return found
 
 
@@ -174,8 +177,8 @@ def _collection(url: str, one: CollectionView, now: float, old: float, *, ours: 
     if not one.problem:
         yield _optimizer(one)
         yield _replicas(one)
-        path = f"{url.rstrip('/')}/collections/{quote(one.name, safe='')}/snapshots"
-        yield _forgotten(one.name, path, one.snapshots, now, old, ours=ours)
+        path = f"/collections/{quote(one.name, safe='')}/snapshots"
+        yield _forgotten(one.name, url, path, one.snapshots, now, old, ours=ours)
 
 
 def _health(one: CollectionView) -> Finding:
@@ -229,9 +232,9 @@ def _first(words: tuple[str, ...]) -> str:
 
 
 def _forgotten(
-    subject: str, path: str, there: Iterable[SnapshotView], now: float, old: float, *, ours: bool
+    subject: str, url: str, path: str, there: Iterable[SnapshotView], now: float, old: float, *, ours: bool
 ) -> Finding:
-    """The finding about snapshots at `path`; `ours` says that those of this agent are of no more use."""
+    """The finding about snapshots at `path` of the server; `ours` says that those of this agent are of no more use."""
     left = [one for one in there if one.ours and ours]
     foreign = [one for one in there if not one.ours and one.created is not None and now - one.created > old]
     if not left and not foreign:
@@ -241,8 +244,9 @@ def _forgotten(
     age = "" if oldest.created is None else f", made {span(max(0.0, now - oldest.created))} ago"
     hints = ["The next backup deletes what this agent left."] if left else []
     if foreign:
-        first = min(foreign, key=lambda one: one.created or now).name
-        hints.append(f"Delete what nobody needs: curl -X DELETE -H 'api-key: KEY' {path}/{quote(first, safe='')}")
+        first = min(foreign, key=lambda one: one.created or now)
+        where = f"{(first.url or url).rstrip('/')}{path}/{quote(first.name, safe='')}"
+        hints.append(f"Delete what nobody needs: curl -X DELETE -H 'api-key: KEY' {where}")
     return Finding(
         "snapshots_forgotten",
         subject,

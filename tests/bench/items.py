@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from figures import Figure, below, milliseconds, rate, ratio, seconds, skipped
 from idle import idle as idle_beside_monit
 from measure import Cost, interleaved, read_into_cache, run
 from msgspec import Struct
+from remote import remote, remote_memory
 from stage import Home, archives, known_files, thousand
 
 from agent.errors import AgentError
@@ -29,10 +29,11 @@ class Scale(Struct, frozen=True):
     many: tuple[int, int] = (32, 64 * _MIB)
     folders: int = 1000
     points: int = 20_000
+    shards: int = 8
 
 
 FULL = Scale()
-QUICK = Scale(rounds=3, window=15.0, large=(4, 128 * _MIB), many=(8, 32 * _MIB), folders=200, points=4000)
+QUICK = Scale(rounds=3, window=15.0, large=(4, 128 * _MIB), many=(8, 32 * _MIB), folders=200, points=4000, shards=2)
 
 
 def idle(home: Home, scale: Scale) -> Iterator[Figure]:
@@ -167,9 +168,7 @@ def backup(home: Home, scale: Scale) -> Iterator[Figure]:
     )
 
     def ours() -> Cost:
-        taken = run(home.command("backup", "manual"))
-        time.sleep(1.0)  # a backup is named by its second
-        return taken
+        return run(home.command("backup", "manual"))
 
     pairs = interleaved(scale.rounds, ours, lambda: run(["sh", "-c", script]))
     yield ratio(what, [(mine.wall, other.wall) for mine, other in pairs], seconds)
@@ -182,4 +181,6 @@ ITEMS = {
     "scan": scan,
     "answers": answers,
     "backup": backup,
+    "remote": lambda home, scale: remote(home, scale.rounds, scale.shards),
+    "remote-memory": lambda home, scale: remote_memory(home, scale.shards),
 }

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,10 +26,14 @@ _CALM = 0.1
 
 
 class Cost(Struct, frozen=True):
-    """What one run took, in seconds; `cpu` is user and system time, children included."""
+    """What one run took, in seconds; `cpu` is user and system time, children included.
+
+    `written` is what it gave to disks, in bytes.
+    """
 
     wall: float
     cpu: float
+    written: int = 0
 
 
 def run(argv: Sequence[str], *, cwd: Path | None = None, codes: frozenset[int] = frozenset({0})) -> Cost:
@@ -49,7 +54,23 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, codes: frozenset[int] =
             said.seek(0)
             words = said.read().decode(errors="replace")
             raise RuntimeError(f"{' '.join(argv)} ended with {process.returncode}: {words}")
-    return Cost(wall, used.ru_utime + used.ru_stime)
+    return Cost(wall, used.ru_utime + used.ru_stime, used.ru_oublock * 512)
+
+
+def peak(argv: Sequence[str]) -> int:
+    """Run a program to its end; returns the most memory that it had at a time, in bytes, its children left out.
+
+    The kernel's own figure for a child, ru_maxrss, counts ours too: what a process had before exec stays in it.
+    """
+    process = subprocess.Popen(argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    most, pause = 0, threading.Event()
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        with open(f"/proc/{process.pid}/status", encoding="ascii") as file:
+            most = max([most, *(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))])
+        pause.wait(0.005)
+    if process.wait():
+        raise RuntimeError(f"{' '.join(argv)} ended with {process.returncode}")
+    return most
 
 
 def interleaved(

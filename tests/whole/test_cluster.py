@@ -34,7 +34,9 @@ def seed(url: str) -> None:
     drop(url)
     vectors = {"size": 4, "distance": "Cosine"}
     ask(url, "PUT", f"/collections/{WIDE}?timeout=20", {"vectors": vectors, "shard_number": 6})
-    ask(url, "PUT", f"/collections/{TWICE}?timeout=20", {"vectors": vectors, "shard_number": 3, "replication_factor": 2})
+    ask(
+        url, "PUT", f"/collections/{TWICE}?timeout=20", {"vectors": vectors, "shard_number": 3, "replication_factor": 2}
+    )
     for name in (WIDE, TWICE):
         points = [{"id": number, "vector": [number + 1, 2, 3, 4], "payload": {"n": number}} for number in range(100)]
         ask(url, "PUT", f"/collections/{name}/points?wait=true", {"points": points})

@@ -11,7 +11,6 @@ import pty
 import re
 import subprocess
 import tempfile
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -186,7 +185,13 @@ PASSING: dict[str, Mapping[str, Any]] = {
     "breaks off in the middle, twice": {"kind": "drop", "after": 10_000, "times": 2},
     "sends a wrong byte, once": {"kind": "corrupt", "after": 5_000, "times": 1},
     "says it is whole when it is cut, once": {"kind": "cut", "at": "entry", "times": 1},
-    "is limited for a moment": {"kind": "refuse", "on": "create", "status": 429, "headers": {"Retry-After": "0"}, "times": 1},
+    "is limited for a moment": {
+        "kind": "refuse",
+        "on": "create",
+        "status": 429,
+        "headers": {"Retry-After": "0"},
+        "times": 1,
+    },
     "fails once": {"kind": "refuse", "on": "create", "status": 500, "text": "try again", "times": 1},
     "is behind a proxy that is at a loss, once": {"kind": "refuse", "on": "list", "status": 502, "times": 1},
     "loses the answer to create": {"kind": "lost", "on": "create", "times": 1},
@@ -211,7 +216,10 @@ def test_what_passes_costs_nothing(program: Program, tmp_path: Path, how: str) -
 STAYING: dict[str, tuple[Mapping[str, Any], str]] = {
     "sends a wrong byte every time": ({"kind": "corrupt", "after": 5_000}, "SHA-256 is"),
     "is cut at an entry every time": ({"kind": "cut", "at": "entry"}, "bytes came of the"),
-    "is cut in the middle every time, without a length": ({"kind": "cut", "at": "middle", "chunked": True}, "bytes came of the"),
+    "is cut in the middle every time, without a length": (
+        {"kind": "cut", "at": "middle", "chunked": True},
+        "bytes came of the",
+    ),
     "says a wrong checksum": ({"kind": "wrong_checksum"}, "but the server says"),
     "has no space": ({"kind": "refuse", "on": "create", "status": 500, "text": FULL}, "No space left"),
     "has no quota": ({"kind": "refuse", "on": "create", "status": 507, "text": "quota"}, "507"),
@@ -269,7 +277,12 @@ def test_a_server_that_keeps_a_snapshot_is_told_of_and_tidied_later(program: Pro
         ({"api_key": "secret-1", "read_only_key": "ro"}, "ro", 77, "not make snapshots"),
         ({"api_key": "secret-1", "collection_keys": {"some": ["dense"]}}, "some", 77, "does not see the whole server"),
         ({"api_key": "secret-1"}, "secret-1", 0, ""),
-        ({"api_key": "secret-1", "collection_keys": {"some": ["dense"]}}, "some, collections: {include: [dense]}", 0, ""),
+        (
+            {"api_key": "secret-1", "collection_keys": {"some": ["dense"]}},
+            "some, collections: {include: [dense]}",
+            0,
+            "",
+        ),
     ],
 )
 def test_a_key_that_may_too_little_is_told_before_anything_is_made(
@@ -277,7 +290,7 @@ def test_a_key_that_may_too_little_is_told_before_anything_is_made(
 ) -> None:
     with StandIn(tmp_path / "server", **keys) as standin:
         nine.seed(standin.url, "secret-1")
-        configure(program, standin.url, f', api_key: {given}' if given else "")
+        configure(program, standin.url, f", api_key: {given}" if given else "")
         done = program.run("backup", expect=expect)
         assert why in done.stderr
         assert "secret-1" not in done.stdout + done.stderr
@@ -306,8 +319,11 @@ def test_a_server_that_restarts_is_waited_for(program: Program, tmp_path: Path) 
 
 def until_making(url: str, collection: str) -> None:
     def making() -> bool:
-        with urllib.request.urlopen(f"{url}/metrics") as answer:
-            return f'snapshot_creation_running{{id="{collection}"}} 1' in answer.read().decode()
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return f'snapshot_creation_running{{id="{collection}"}} 1' in text
 
     until(making, what=f"the request for a snapshot of {collection}")
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from agent.adapters.qdrant.server import Server, Snapshot
-from agent.adapters.qdrant.snapshot import Ticket, left
+from agent.adapters.qdrant.snapshot import Ticket, ours
 from agent.adapters.qdrant.trouble import Absent
 from agent.errors import AgentError, NoRights, TryLater, Unreachable
 from agent.rules.cluster import is_active
@@ -38,17 +40,18 @@ def view(servers: Sequence[Server], tickets: Sequence[Ticket], *, within: float 
         return known(denied=error.message)
     except AgentError as error:
         return known(problem=error.message)
+    clustered = cluster["status"] == "enabled"
     seen = []
     for name in names:
         if time.monotonic() < until:
-            seen.append(_collection(first, name, tickets))
+            seen.append(_collection(servers if clustered else servers[:1], name, tickets))
         else:
             seen.append(CollectionView(name=name, problem=f"there was no time for it within {span(within)}"))
     return known(
         missing_rights=missing,
         collections=tuple(one for one in seen if one is not None),
-        peers=_peers(servers, cluster) if cluster["status"] == "enabled" else (),
-        full_snapshots=_snapshots(full, []),
+        peers=_peers(servers, cluster) if clustered else (),
+        full_snapshots=tuple(SnapshotView(one.name, one.size, one.stamp) for one in full),
     )
 
 
@@ -60,11 +63,12 @@ def _full(server: Server) -> list[Snapshot]:
         return []
 
 
-def _collection(server: Server, name: str, tickets: Sequence[Ticket]) -> CollectionView | None:
-    """How a collection is; None when it has gone since the server named it."""
+def _collection(servers: Sequence[Server], name: str, tickets: Sequence[Ticket]) -> CollectionView | None:
+    """How a collection is; None when it has gone since the first server named it."""
+    server = servers[0]
     try:
         dead, lost = _replicas(server.shards(name))
-        there, _ = server.snapshots(name)
+        lying = _lying(server, name, tickets)
         info = _info(server, name, lost)
     except Absent:
         return None
@@ -79,7 +83,7 @@ def _collection(server: Server, name: str, tickets: Sequence[Ticket]) -> Collect
         dead_replicas=dead,
         lost_shards=lost,
         sharding=str(info["config"]["params"].get("sharding_method") or "auto") if info else "auto",
-        snapshots=_snapshots(there, [one for one in tickets if (one.url, one.collection) == (server.url, name)]),
+        snapshots=tuple(lying + [one for other in servers[1:] for one in _elsewhere(other, name, tickets)]),
     )
 
 
@@ -121,6 +125,16 @@ def _peers(servers: Sequence[Server], cluster: dict[str, Any]) -> tuple[PeerView
     return (*asked, *(PeerView(id=peer, uri=uri) for peer, uri in known.items() if peer not in there))
 
 
-def _snapshots(there: list[Snapshot], tickets: Sequence[Ticket]) -> tuple[SnapshotView, ...]:
-    ours = {found[0].name for found in (left(one, there) for one in tickets) if len(found) == 1}
-    return tuple(SnapshotView(one.name, one.size, one.stamp, one.name in ours) for one in there)
+def _lying(server: Server, name: str, tickets: Sequence[Ticket]) -> list[SnapshotView]:
+    """The snapshots of a collection on one server, and which of them were made for us."""
+    there, _ = server.snapshots(name)
+    mine = ours([one for one in tickets if (one.url, one.collection) == (server.url, name)], there)
+    return [SnapshotView(one.name, one.size, one.stamp, one in mine) for one in there]
+
+
+def _elsewhere(server: Server, name: str, tickets: Sequence[Ticket]) -> list[SnapshotView]:
+    """The same of another peer; one that does not answer is told of as such."""
+    try:
+        return [replace(one, url=server.url) for one in _lying(server, name, tickets)]
+    except AgentError:
+        return []

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 _STARTING = 5.0  # seconds
@@ -22,11 +22,11 @@ class Flow:
         self._turn = threading.Lock()
         self._broken = False
         self._failed: BaseException | None = None
-        self._ends: list[Callable[[], None]] = []
+        self._belts: list[Belt[Any]] = []
 
-    def on_stop(self, action: Callable[[], None]) -> None:
-        """Have this done when something fails."""
-        self._ends.append(action)
+    def add(self, belt: "Belt[Any]") -> None:
+        """Have a belt between two threads."""
+        self._belts.append(belt)
 
     def check(self) -> None:
         """Go on only while nothing has failed.
@@ -42,8 +42,8 @@ class Flow:
         with self._turn:
             if not self._broken:
                 self._broken, self._failed = True, error
-        for end in self._ends:
-            end()
+        for belt in self._belts:
+            belt.end()
 
     def run(self, parts: Mapping[str, Callable[[], None]], main: Callable[[], None]) -> None:
         """Run `main` here and each part in a thread of its own; none is left when this ends, however it does.
@@ -64,12 +64,15 @@ class Flow:
             self.stop(error)
         for one in begun:
             one.finish()
+        # What follows breaks circles that hold every buffer, so that they do not wait for the collector.
+        while self._belts:
+            self._belts.pop().clear()
         failed, self._failed = self._failed, None
         try:
             if failed is not None:
                 raise failed
         finally:
-            del failed  # its traceback leads here and to every buffer: a circle that only the collector would break
+            del failed
 
 
 class _Part(threading.Thread):
@@ -106,7 +109,7 @@ class Belt(Generic[T]):
         self._queue: SimpleQueue[T | None] = SimpleQueue()
         self._ended = False
         self._flow = flow
-        flow.on_stop(self.end)
+        flow.add(self)
 
     def put(self, thing: T) -> None:
         """Put something on the belt; this never waits."""
@@ -119,6 +122,10 @@ class Belt(Generic[T]):
     def end(self) -> None:
         """Say that nothing comes any more."""
         self._queue.put(None)
+
+    def clear(self) -> None:
+        """Let go of everything on it."""
+        self._queue = SimpleQueue()
 
     def get(self) -> T:
         """Wait for the next thing.

@@ -10,6 +10,7 @@ from agent.adapters.qdrant import probes, snapshot
 from agent.adapters.qdrant.address import Address
 from agent.adapters.qdrant.server import Server, Snapshot
 from agent.adapters.qdrant.snapshot import Journal, Ticket
+from agent.adapters.qdrant.trouble import Away, Busy, Lost
 from agent.adapters.qdrant.wire import Wire
 from agent.errors import AgentError, CannotWrite, NoRights, TryLater, Unreachable
 from agent.jobs.backup.engine import Halted, Piece, Surroundings
@@ -64,12 +65,7 @@ class Remote:
             NoRights: the key is refused, or sees only some collections while a pattern asks for whatever there is.
         """
         server = self._servers[0]
-        try:
-            server.identity()
-        except Unreachable as error:
-            patience = server.wire.address.patience
-            self._say(f"{error.message}; it is asked again for {span(patience)}")
-            server.identity(patience=patience)
+        self._awaited(server)
         names = server.collections()
         if not server.sees_all() and any(literal(one) is None for one in self._include):
             seen = f"it sees {count(len(names), 'collection')}: {', '.join(names[:5]) or 'none'}"
@@ -78,6 +74,22 @@ class Remote:
                 "Give it global rights (manage), or name each collection in engine.collections.include.",
             )
         return names
+
+    def _awaited(self, server: Server) -> None:
+        """Wait for a server that may only be starting.
+
+        Raises:
+            Unreachable: it does not answer all the same, or is not what was expected.
+        """
+        try:
+            server.identity()
+        except (Lost, Away, Busy) as error:
+            patience = server.wire.address.patience
+            self._say(f"{error.message}; it is asked again for {span(patience)}")
+            try:
+                server.identity(patience=patience)
+            except (Lost, Busy) as still:
+                raise Unreachable(still.message, still.hint) from still
 
     def sizes(self, names: list[str]) -> Mapping[str, int]:
         """Bytes of vectors and payload, from the server's telemetry; a cluster's peers know their own part only."""
