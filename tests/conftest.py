@@ -1,5 +1,8 @@
 """What every test may ask for."""
 
+import fcntl
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,3 +17,14 @@ def program(tmp_path: Path) -> Program:
     made = Program(tmp_path / "home")
     made.write()
     return made
+
+
+@pytest.fixture(autouse=True)
+def one_at_a_time(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A real server has one set of collections: whoever uses it has it alone."""
+    if request.node.get_closest_marker("real_qdrant") is None:
+        yield
+        return
+    with open(Path(tempfile.gettempdir()) / "snapward-real-tests.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -133,7 +133,13 @@ class Shelves:
 
     def take(self, collections: Mapping[str, Stream | AgentError], **more: Any) -> Taken:
         given = {name: more.pop(name) for name in ("stopping", "progress") if name in more}
-        return take(Memory(collections, more.pop("sizes", None)), self.order(**more), lambda: NOW, lambda _: "# Restore\n", **given)
+        return take(
+            Memory(collections, more.pop("sizes", None)),
+            self.order(**more),
+            lambda: NOW,
+            lambda _: "# Restore\n",
+            **given,
+        )
 
     def folder(self, location: str) -> Path:
         return self.roots[location] / "daily" / IDENTITY
@@ -434,7 +440,11 @@ def test_what_is_not_written_by_the_deadline_is_missing_and_the_rest_is_publishe
         while time.monotonic() <= until:
             pass
 
-    streams = {"a": stream(content(1)), "b": stream(bytes(MIB), take_long, bytes(MIB), bytes(MIB)), "c": stream(content(2))}
+    streams = {
+        "a": stream(content(1)),
+        "b": stream(bytes(MIB), take_long, bytes(MIB), bytes(MIB)),
+        "c": stream(content(2)),
+    }
     taken = shelves.take(streams, deadline=0.9, parallel=1)
     assert taken.state == "incomplete"
     assert {one.name: one.why for one in taken.manifest.failed} == {
