@@ -12,7 +12,17 @@ import pytest
 
 import agent
 from agent.adapters.shelf import write
-from agent.adapters.shelf.write import Permissions, explained, leftovers, make_folder, new_file, publish, write_file
+from agent.adapters.shelf.write import (
+    Permissions,
+    created,
+    explained,
+    leftovers,
+    make_folder,
+    new_file,
+    publish,
+    settle,
+    write_file,
+)
 from agent.errors import AgentError, CannotWrite, NoRights
 
 MINE = Permissions()
@@ -171,6 +181,19 @@ def test_a_new_file_that_fails_is_taken_away(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(OurOwnError), new_file(str(path), MINE):
         raise OurOwnError
     assert not path.exists()
+
+
+def test_a_file_gets_its_rights_when_it_is_settled_and_is_nobody_elses_before(tmp_path: Path) -> None:
+    path = tmp_path / "a.snapshot.gz"
+    with created(str(path), os.O_RDWR) as fd:
+        os.write(fd, DATA)
+        assert os.pread(fd, len(DATA), 0) == DATA
+        assert mode(path) == "0o600"
+        settle(fd, Permissions(files=0o604))
+        assert mode(path) == "0o604"
+    with created(str(tmp_path / "b")):
+        pass
+    assert mode(tmp_path / "b") == "0o600"
 
 
 def test_a_backup_is_published_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

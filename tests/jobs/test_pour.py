@@ -213,9 +213,12 @@ def test_the_memory_is_given_back_without_the_collector_however_it_ends(shelves:
     def views() -> int:
         return sum(isinstance(one, memoryview) for one in gc.get_objects())
 
+    def go_away() -> None:
+        raise Unreachable("gone")
+
     def broken() -> None:
         with contextlib.suppress(Unreachable):
-            shelves.pour(Source(content(MIB), PIECE, {9: fail(Unreachable("gone"))}))
+            shelves.pour(Source(content(MIB), PIECE, {9: go_away}))
 
     def degraded() -> None:
         shelves.path("secondary").write_bytes(b"")

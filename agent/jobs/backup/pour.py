@@ -24,7 +24,6 @@ from agent.jobs.backup.flow import Belt, Block, Blocks, Flow
 _BUFFERS = 4
 _BLOCKS = 3
 _PIECES_IN_A_BLOCK = 2
-_READ = 2
 
 
 class Stream(Protocol):
@@ -55,7 +54,7 @@ def pour(
 ) -> Written:
     """Compress a stream into the file `name` of every location; each is there whole and matched, or not at all.
 
-    A location that fails drops out, and the others go on. Memory is some fifteen pieces, whatever the stream's length.
+    A location that fails drops out, and the others go on. Memory is some twelve pieces, whatever the stream's length.
 
     Args:
         stream: is read until its end, or until something fails and it returns.
@@ -84,7 +83,7 @@ def pour(
         "digest": partial(_hash, belts[0], outgoing),
     }
     whole: list[str] = []
-    buffers = direct.memory(len(folders), piece * _READ)
+    buffers = direct.memory(len(folders), piece)
     for (location, folder), belt, buffer in zip(folders.items(), belts[1:], buffers, strict=True):
         file = partial(direct.new_file, os.path.join(folder, name), permissions, buffer)
         parts[f"location {location}"] = partial(_keep, belt, file, places, location, whole)
