@@ -29,7 +29,7 @@ class Scale(Struct, frozen=True):
     many: tuple[int, int] = (32, 64 * _MIB)
     folders: int = 1000
     points: int = 20_000
-    shards: int = 8
+    shards: int = 5
 
 
 FULL = Scale()

@@ -22,7 +22,7 @@ from stuff import sample, snapshots
 from agent.adapters import press
 from agent.adapters.press import Squeeze
 from agent.adapters.shelf.write import Permissions
-from agent.jobs.backup.fanout import Places
+from agent.jobs.backup.places import Places
 from agent.jobs.backup.pour import pour
 
 _MIB = 1 << 20

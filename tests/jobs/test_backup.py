@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from agent.adapters import edge
 from agent.adapters.ledger import catalogue, connect
-from agent.adapters.shelf import write
+from agent.adapters.shelf import direct, write
 from agent.adapters.shelf.look import pattern
 from agent.adapters.shelf.write import Permissions
 from agent.errors import AgentError, BadConfig, CannotWrite, Refused, TryLater, Unreachable
@@ -182,6 +182,9 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+FAILING = frozenset("open write fsync fchmod chmod mkdir rename replace unlink preadv fdatasync".split())
+
+
 class FailingDisks:
     """The `os` module, in which every call that touches one of these places fails from the n-th such call on."""
 
@@ -197,7 +200,7 @@ class FailingDisks:
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
-        if name not in {"open", "write", "fsync", "fchmod", "chmod", "mkdir", "rename", "replace", "unlink"}:
+        if name not in FAILING:
             return real
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -561,6 +564,7 @@ def failing(
     taken = None
     with monkeypatch.context() as patch, contextlib.suppress(CannotWrite):
         patch.setattr(write, "os", disks)
+        patch.setattr(direct, "os", disks)
         taken = shelves.take(streams)
     assert descriptors() == before
     return taken, disks.failed

@@ -24,7 +24,7 @@ from agent.adapters.press import Squeeze
 from agent.adapters.shelf import direct, write
 from agent.adapters.shelf.write import Permissions
 from agent.errors import AgentError, BadConfig, CannotWrite, TryLater, Unreachable
-from agent.jobs.backup.fanout import Places
+from agent.jobs.backup.places import Places
 from agent.jobs.backup.pour import Written, pour
 
 PAGE, MIB = 4096, 1 << 20
@@ -186,7 +186,7 @@ def test_memory_does_not_grow_with_the_stream() -> None:
 import resource, sys, tempfile
 from agent.adapters.press import Squeeze
 from agent.adapters.shelf.write import Permissions
-from agent.jobs.backup.fanout import Places
+from agent.jobs.backup.places import Places
 from agent.jobs.backup.pour import pour
 
 class Zeros:

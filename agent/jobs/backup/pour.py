@@ -18,8 +18,8 @@ from agent.adapters.press import Compressor, Squeeze
 from agent.adapters.shelf import direct
 from agent.adapters.shelf.write import Permissions
 from agent.errors import AgentError
-from agent.jobs.backup.fanout import Places
 from agent.jobs.backup.flow import Belt, Block, Blocks, Flow
+from agent.jobs.backup.places import Places
 
 _BUFFERS = 4
 _BLOCKS = 3

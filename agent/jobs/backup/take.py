@@ -17,7 +17,7 @@ from agent.adapters.shelf import write
 from agent.adapters.shelf.write import Permissions
 from agent.errors import AgentError, CannotWrite, Refused, TryLater
 from agent.jobs.backup.engine import Engine, Order, Piece, Progress
-from agent.jobs.backup.fanout import Places
+from agent.jobs.backup.places import Places
 from agent.jobs.backup.pour import pour
 from agent.jobs.backup.writing import Writing, told
 from agent.rules import checksums, manifest

@@ -10,7 +10,7 @@ from agent.adapters import press
 from agent.adapters.press import Squeeze
 from agent.errors import AgentError, TryLater
 from agent.jobs.backup.engine import About, Engine, Halted, Order, Piece, Progress, Source, Stream
-from agent.jobs.backup.fanout import Places
+from agent.jobs.backup.places import Places
 from agent.jobs.backup.pour import Written, pour
 from agent.rules import retry
 from agent.rules.manifest import CollectionEntry, Failure
