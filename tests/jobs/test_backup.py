@@ -182,7 +182,9 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-FAILING = frozenset("open write fsync fchmod chmod mkdir rename replace unlink preadv fdatasync".split())
+FAILING = frozenset(
+    ["open", "write", "fsync", "fchmod", "chmod", "mkdir", "rename", "replace", "unlink", "preadv", "fdatasync"]
+)
 
 
 class FailingDisks:
