@@ -369,6 +369,23 @@ def test_a_collection_that_fails_leaves_the_others_and_no_half_file(shelves: She
     assert descriptors() == before
 
 
+def test_an_archive_of_which_nothing_is_known_in_the_end_is_not_published(shelves: Shelves) -> None:
+    class Speechless(Held):
+        def about(self) -> About:
+            raise Unreachable("the engine went away")
+
+    class Losing(Memory):
+        @contextlib.contextmanager
+        def open(self, piece: Piece, halted: Halted) -> Iterator[Held]:
+            yield (Speechless if piece.collection == "a" else Held)(stream(content(1)))
+
+    engine = Losing({"a": stream(), "b": stream()})
+    taken = take(engine, shelves.order(), lambda: NOW, lambda _: "# Restore\n")
+    assert [(one.name, one.why) for one in taken.manifest.failed] == [("a", "the engine went away")]
+    for location in shelves.roots:
+        is_sound(shelves.folder(location), {"b": content(1)})
+
+
 def test_when_every_collection_fails_the_backup_says_so(shelves: Shelves) -> None:
     taken = shelves.take({"a": cut_short(), "b": Unreachable("gone")})
     assert taken.state == "incomplete"

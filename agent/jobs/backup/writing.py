@@ -1,5 +1,6 @@
 """Write the pieces of a backup: each one stream, once through everything, into every location."""
 
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from msgspec import structs
 
 from agent.adapters import press
 from agent.adapters.press import Squeeze
+from agent.adapters.shelf import write
 from agent.errors import AgentError, TryLater
 from agent.jobs.backup.engine import About, Engine, Halted, Order, Piece, Progress, Source, Stream
 from agent.jobs.backup.places import Places
@@ -72,7 +74,11 @@ class Writing:
         file = archive_name(piece.collection, piece.peer, press.suffix(squeeze.format))
         with self._engine.open(piece, self._halted) as source:
             written = self._written(source, piece, file, squeeze)
-            return _entry(piece, file, written, squeeze, source.about(), time.monotonic() - began)
+            try:
+                return _entry(piece, file, written, squeeze, source.about(), time.monotonic() - began)
+            except AgentError:
+                self._places.each(lambda folder: _remove(os.path.join(folder, file)))  # else nothing would list it
+                raise
 
     def _written(self, source: Source, piece: Piece, file: str, squeeze: Squeeze) -> Written:
         """One archive in every location; where its stream breaks for a reason that passes, begun anew."""
@@ -114,6 +120,11 @@ class _Paced:
         self._done += got
         self._progress(self._label, self._done, self._total)
         return got
+
+
+def _remove(path: str) -> None:
+    with write.explained(path):
+        os.unlink(path)
 
 
 def _entry(

@@ -95,9 +95,7 @@ def _read_promises(work: Work, names: re.Pattern[str]) -> Outcome:
     except ValueError as error:
         return Outcome(key, seen, promised={}, problem=str(error), folder=_unknown_folder(key, str(error)))
     promised = manifest.promises(described)
-    return Outcome(
-        key, seen, promised=promised, folder=_folder(key, described), absent=_absent(work, promised, names)
-    )
+    return Outcome(key, seen, promised=promised, folder=_folder(key, described), absent=_absent(work, promised, names))
 
 
 def _absent(work: Work, promised: Mapping[str, Promise], names: re.Pattern[str]) -> tuple[str, ...]:
