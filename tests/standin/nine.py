@@ -2,7 +2,7 @@
 
 import random
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -56,20 +56,24 @@ INDEXES: dict[str, Any] = {
 
 
 def seed(
-    url: str, api_key: str | None = None, points: int = 60, context: ssl.SSLContext | None = None
+    url: str,
+    api_key: str | None = None,
+    points: int = 60,
+    context: ssl.SSLContext | None = None,
+    names: Collection[str] = tuple(COLLECTIONS),
 ) -> dict[str, int]:
-    """Make the nine collections and two aliases; return how many points each has."""
+    """Make the nine collections, or just those of these names, and their aliases; return how many points each has."""
     with Client(url, api_key, context) as client:
         made = {}
-        for name, config in COLLECTIONS.items():
-            assert client.ask("PUT", path_of(name), config).result
+        for name in names:
+            assert client.ask("PUT", path_of(name), COLLECTIONS[name]).result
             for field, schema in INDEXES.items() if name == "indexed" else ():
                 body = {"field_name": field, "field_schema": schema}
                 assert client.ask("PUT", path_of(name, "/index?wait=true"), body).result
             made[name] = 0 if name == "empty" else points
             for batch in _batches(name, made[name]):
                 assert client.ask("PUT", path_of(name, "/points?wait=true"), {"points": batch}).result
-        actions = [{"create_alias": {"alias_name": k, "collection_name": v}} for k, v in ALIASES.items()]
+        actions = [{"create_alias": {"alias_name": k, "collection_name": v}} for k, v in ALIASES.items() if v in names]
         assert client.ask("POST", "/collections/aliases", {"actions": actions}).result
         return made
 

@@ -66,7 +66,7 @@ def configure(program: Program, urls: list[str]) -> None:
     others = json.dumps(urls[1:])
     include = f'{{include: ["{WIDE}", "{TWICE}"]}}'
     program.write(
-        engine=f'{{kind: qdrant, url: "{urls[0]}", peers: {others}, collections: {include}, patience: 500ms}}'
+        engine=f'{{kind: qdrant, url: "{urls[0]}", peers: {others}, collections: {include}, patience: 300ms}}'
     )
 
 

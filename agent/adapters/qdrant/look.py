@@ -40,17 +40,19 @@ def view(servers: Sequence[Server], tickets: Sequence[Ticket], *, within: float 
         return known(denied=error.message)
     except AgentError as error:
         return known(problem=error.message)
-    clustered = cluster["status"] == "enabled"
+    peers = _peers(servers, cluster) if cluster["status"] == "enabled" else ()
+    silent = {one.url for one in peers if one.problem}
+    asked = [first, *(one for one in servers[1:] if peers and one.url not in silent)]
     seen = []
     for name in names:
         if time.monotonic() < until:
-            seen.append(_collection(servers if clustered else servers[:1], name, tickets))
+            seen.append(_collection(asked, name, tickets))
         else:
             seen.append(CollectionView(name=name, problem=f"there was no time for it within {span(within)}"))
     return known(
         missing_rights=missing,
         collections=tuple(one for one in seen if one is not None),
-        peers=_peers(servers, cluster) if clustered else (),
+        peers=peers,
         full_snapshots=tuple(SnapshotView(one.name, one.size, one.stamp) for one in full),
     )
 
