@@ -35,7 +35,7 @@ wheel-test: $(READY) ## build the wheel through the sdist and test it away from 
 bench: $(READY) ## ratios against the tools people use today, measured side by side
 	$(BIN)/python tests/bench/bench.py
 
-campaign: $(READY) ## slow: kill -9 at 100 random moments, bursts of 20,000 archives, every byte flipped
+campaign: $(READY) ## slow: kill -9 at 150 random moments, bursts of 20,000 archives, every byte flipped
 	$(BIN)/python -m pytest -p no:randomly tests/campaigns
 
 clean: ## remove what this file made
