@@ -5,6 +5,7 @@ and by a monotonic clock instead, because schedule counts in naive local time: i
 when the clocks go back, knows no months, and lets one job that raises stop all others.
 """
 
+import abc
 import logging
 from collections.abc import Callable
 from datetime import tzinfo
@@ -20,16 +21,16 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 
-class TimedJob(schedule.Job):
+class TimedJob(schedule.Job, abc.ABC):
     """A job that knows itself when it is due; schedule only keeps and asks it."""
 
     def __init__(self, scheduler: schedule.Scheduler, name: str) -> None:
         super().__init__(1, scheduler)
         self.name = name
 
+    @abc.abstractmethod
     def due_in(self) -> float:
         """Seconds until the job wants to run; 0 when it is due."""
-        raise NotImplementedError
 
     @property
     def should_run(self) -> bool:

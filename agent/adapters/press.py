@@ -1,7 +1,7 @@
 """The compressors: gzip by ISA-L or zlib, zstd, or none at all.
 
-ISA-L's level 2 gives what `gzip -6` gives on snapshots (0.1 % larger on vectors) at fifteen times the speed. Whoever
-asks for 7 to 9 wants the smallest, so that is zlib's own work.
+ISA-L's level 2 gives what `gzip -6` gives on vectors (0.1 % larger) at fifteen times the speed, and an eighth more on
+text. Whoever asks for 7 to 9 wants the smallest, so that is zlib's own work.
 """
 
 import importlib

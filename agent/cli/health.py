@@ -2,13 +2,13 @@
 
 import sqlite3
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 from msgspec.structs import replace
 
-from agent.adapters.ledger import asked, runs
-from agent.adapters.ledger.asked import Asked
+from agent.adapters.ledger import runs
 from agent.cli import parts, text
 from agent.errors import BadUsage
 from agent.jobs import health
@@ -17,7 +17,8 @@ from agent.rules.server import View
 from agent.settings import Settings
 from agent.settings.parts import addresses, telling
 
-_PATIENCE = 1.0
+if TYPE_CHECKING:
+    from agent.adapters.qdrant.snapshot import Ticket
 
 
 @click.command("health")
@@ -43,22 +44,22 @@ def health_(ctx: click.Context, *, json_: bool) -> int:
 def noted(db: sqlite3.Connection, settings: Settings, *, own_run: int | None = None) -> tuple[View, list[Finding]]:
     """Look at the server and write down what that finds; `own_run` is the backup that asks, its work done."""
     told = telling(settings)
-    left = asked.everything(db)
+    from agent.jobs.backup.journal import tickets  # noqa: PLC0415 - HTTP is dear to load
+
+    left = tickets(db)
     view = seen(settings, left)
     at_work = any(one.job == "backup" and one.id != own_run for one in runs.running(db))
     busy = frozenset(one.collection for one in left) if at_work else frozenset()
     return view, health.accept(db, view, parts.now(), busy, told.policy, dict(told.severities))[0]
 
 
-def seen(settings: Settings, left: Sequence[Asked] = ()) -> View:
+def seen(settings: Settings, left: "Sequence[Ticket]" = ()) -> View:
     """How the server looks; `left` is what we asked it for and may still lie there."""
     from agent.adapters.qdrant import look  # noqa: PLC0415 - HTTP is dear to load
     from agent.adapters.qdrant.server import Server  # noqa: PLC0415
-    from agent.adapters.qdrant.snapshot import Ticket  # noqa: PLC0415
     from agent.adapters.qdrant.wire import Wire  # noqa: PLC0415
 
-    tickets = [Ticket(one.id, one.url, one.collection, one.asked, one.beside, one.name) for one in left]
-    return look.view([Server(Wire(replace(one, patience=_PATIENCE))) for one in addresses(settings)], tickets)
+    return look.view([Server(Wire(replace(one, patience=parts.PATIENCE))) for one in addresses(settings)], left)
 
 
 def _say(one: Finding) -> None:

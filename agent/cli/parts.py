@@ -19,6 +19,8 @@ from agent.jobs.backup.engine import Engine
 from agent.settings import Loaded, Settings, load
 from agent.settings.parts import addresses
 
+# Seconds for which a server that is only looked at is asked again: a person may be waiting.
+PATIENCE = 1.0
 JSON = click.option("--json", "json_", is_flag=True, help="Answer in JSON, one object.")
 
 
@@ -99,7 +101,7 @@ def tidying(settings: Settings) -> Callable[[], list[str]]:
     from agent.jobs.backup import leftovers  # noqa: PLC0415 - HTTP is dear to load
     from agent.jobs.backup.journal import Journal  # noqa: PLC0415
 
-    servers = [replace(one, patience=1.0) for one in addresses(settings)]
+    servers = [replace(one, patience=PATIENCE) for one in addresses(settings)]
     return lambda: leftovers.clear(servers, Journal(settings.state_dir))
 
 

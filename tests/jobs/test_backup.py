@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from msgspec import Struct
+from small_disk import small_disk
 
 from agent.adapters import edge
 from agent.adapters.ledger import catalogue, connect
@@ -510,20 +511,6 @@ def test_without_room_for_what_is_known_nothing_is_opened(shelves: Shelves) -> N
     with pytest.raises(CannotWrite, match=r"primary: .*free; the backup needs 454747 TiB or more.*secondary: "):
         take(Large({"docs": stream(b"x")}, {"docs": 10**18}), shelves.order(), lambda: NOW, lambda _: "# Restore")
     assert all(tree(root) == {".incoming"} for root in shelves.roots.values())
-
-
-@contextlib.contextmanager
-def small_disk(path: Path) -> Iterator[None]:
-    if os.geteuid():
-        pytest.skip("only root can mount a file system")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("nothing can be mounted here")
-    try:
-        yield
-    finally:
-        if os.path.ismount(path):
-            subprocess.run(["umount", str(path)], check=True)
 
 
 def test_a_location_that_fills_up_midway_is_left_as_it_was(shelves: Shelves) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_disk import small_disk
 
 from agent.adapters.press import Squeeze
 from agent.adapters.shelf import direct, write
@@ -382,22 +383,9 @@ def test_a_location_that_dropped_out_before_is_left_alone(shelves: Shelves) -> N
     shelves.hold(shelves.pour(Source(data)), data, "primary")
 
 
-@contextlib.contextmanager
-def small_disk(path: Path) -> Iterator[None]:
-    if os.geteuid():
-        pytest.skip("only root can mount a file system")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(path)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("nothing can be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
-
-
 def test_a_location_that_fills_up_drops_out_and_the_other_goes_on(shelves: Shelves) -> None:
     data = content(2 * MIB)
-    with small_disk(shelves.roots["secondary"]):
+    with small_disk(shelves.roots["secondary"], "256k"):
         written = shelves.pour(Source(data))
         assert shelves.places.failed["secondary"].message == f"{shelves.path('secondary')}: No space left on device"
         shelves.hold(written, data, "primary")
@@ -405,7 +393,7 @@ def test_a_location_that_fills_up_drops_out_and_the_other_goes_on(shelves: Shelv
 
 def test_when_all_locations_are_full_nothing_is_left_and_the_stream_is_not_read_to_its_end(shelves: Shelves) -> None:
     source = Source(content(8 * MIB), PIECE)
-    with small_disk(shelves.roots["primary"]), small_disk(shelves.roots["secondary"]):
+    with small_disk(shelves.roots["primary"], "256k"), small_disk(shelves.roots["secondary"], "256k"):
         with pytest.raises(CannotWrite, match=r"no location takes the backup: .*No space left") as caught:
             shelves.pour(source)
         assert "Free space" in caught.value.hint

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from program import COMMAND, Program, until
+from small_disk import small_disk
 from standin import StandIn, nine
 
 from agent.rules.names import file_stem
@@ -332,16 +333,12 @@ def until_making(url: str, collection: str) -> None:
 def test_a_full_location_costs_its_copy_and_two_cost_the_backup_before_anything_is_made(
     program: Program, tmp_path: Path, full: tuple[str, ...]
 ) -> None:
-    if os.geteuid():
-        pytest.skip("only root can mount a file system")
-    for name in full:
-        at = getattr(program, name)
-        mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(at)]
-        if subprocess.run(mount, capture_output=True, check=False).returncode:
-            pytest.skip("nothing can be mounted here")
-        with pytest.raises(OSError, match="No space left"):
-            (at / "filling").write_bytes(bytes(1 << 20))
-    try:
+    with contextlib.ExitStack() as mounts:
+        for name in full:
+            at = getattr(program, name)
+            mounts.enter_context(small_disk(at))
+            with pytest.raises(OSError, match="No space left"):
+                (at / "filling").write_bytes(bytes(1 << 20))
         with StandIn(tmp_path / "server") as standin:
             nine.seed(standin.url, names=FEW)
             configure(program, standin.url)
@@ -356,9 +353,6 @@ def test_a_full_location_costs_its_copy_and_two_cost_the_backup_before_anything_
                 assert len(is_sound(folder(program, other))["collections"]) == len(FEW)
                 assert "No space left" in program.open_incidents()["backup_degraded", "manual"]
             assert snapshots(standin.url) == {}
-    finally:
-        for name in full:
-            subprocess.run(["umount", str(getattr(program, name))], check=True)
 
 
 # People who wait, and people who do not.

@@ -39,11 +39,14 @@ class Journal:
     def open(self) -> list[Ticket]:
         """Every request of which something may still lie on a server."""
         with self._ledger() as db:
-            return [
-                Ticket(one.id, one.url, one.collection, one.asked, one.beside, one.name) for one in asked.everything(db)
-            ]
+            return tickets(db)
 
     @contextlib.contextmanager
     def _ledger(self) -> Iterator[sqlite3.Connection]:
         with self._turn, contextlib.closing(ledger.connect(self._state_dir)) as db, ledger.writing(db):
             yield db
+
+
+def tickets(db: sqlite3.Connection) -> list[Ticket]:
+    """The ledger's notes as the server's adapter knows them."""
+    return [Ticket(one.id, one.url, one.collection, one.asked, one.beside, one.name) for one in asked.everything(db)]

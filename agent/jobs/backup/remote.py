@@ -111,7 +111,7 @@ class Remote:
         """One archive a collection; in a cluster, one for each peer that holds shards of it."""
         names, failed = self._allowed(names)
         self._room = max(_PROBES_EACH, _PROBES // max(1, len(names)))
-        if not self._is_cluster(names):
+        if self._servers[0].cluster()["status"] != "enabled":
             return [Piece(name) for name in names], failed
         peers: list[Peer] = []
         for server in self._servers:
@@ -130,16 +130,6 @@ class Remote:
                     failed.append(Failure(name=name, why=f"{server.url} does not say where its shards are: {error}"))
         self._layout = Layout(tuple(peers), placed)
         return [Piece(name, peer) for name in names for peer in self._layout.holders(name)], failed
-
-    def _is_cluster(self, names: list[str]) -> bool:
-        """Whether the server is one of several; a key for some collections learns it from where their shards are."""
-        server = self._servers[0]
-        try:
-            return server.cluster().get("status") == "enabled"
-        except NoRights:
-            if any(server.shards(name).get("remote_shards") for name in names):
-                raise
-            return False
 
     def _allowed(self, names: list[str]) -> tuple[list[str], list[Failure]]:
         """The collections of which the key may make snapshots.
