@@ -10,7 +10,7 @@ from msgspec import Struct
 from agent.adapters.ledger import catalogue, incidents, runs
 from agent.adapters.ledger.catalogue import Archive, Folder
 from agent.rules import timetable
-from agent.rules.archive import ARRIVED, BAD, INTACT, State, backup_state
+from agent.rules.archive import ARRIVED, BAD, State, backup_state, lowest
 from agent.rules.finding import Level
 from agent.rules.manifest import CollectionEntry
 from agent.rules.words import printable
@@ -115,7 +115,7 @@ def _backup(copies: list[_Found]) -> Backup:
 def _copy(entry: Folder, archives: list[Archive], *, there: bool) -> Copy:
     checked = [one.checked for one in archives if one.checked is not None]
     state = backup_state([one.state for one in archives], entry.failed) if there else "gone"
-    level = INTACT if archives and all(one.level == INTACT for one in archives) else ARRIVED
+    level = lowest(one.level for one in archives)
     if state == "good" and (entry.problem or _unread(entry, archives)):
         state, level = "unknown", ARRIVED
     return Copy(entry.folder, level, state, min(checked, default=None))

@@ -1,6 +1,7 @@
 """Judge one archive: what was promised, what was read back, and what follows from both."""
 
 import enum
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -28,6 +29,21 @@ _ZSTD = (".zst", ".tzst")
 
 ARRIVED = "arrived"
 INTACT = "intact"
+WELL_FORMED = "well-formed"
+RESTORABLE = "restorable"
+FAITHFUL = "faithful"
+# What can be proved of an archive, the least first.
+LEVELS = (ARRIVED, INTACT, WELL_FORMED, RESTORABLE, FAITHFUL)
+
+
+def rank(level: str) -> int:
+    """How much a level proves: 0 is arrived, and so is whatever is not known."""
+    return LEVELS.index(level) if level in LEVELS else 0
+
+
+def lowest(levels: Iterable[str]) -> str:
+    """The level that all of them have reached; that of nothing is arrived."""
+    return min(levels, key=rank, default=ARRIVED)
 
 
 class Signature(NamedTuple):

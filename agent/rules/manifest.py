@@ -28,6 +28,22 @@ class Probe(Struct, frozen=True, kw_only=True):
     answers: list[dict[str, Any]]
 
 
+class Content(Struct, frozen=True, kw_only=True):
+    """Points of a collection that were the same before its snapshot was made and after it was read.
+
+    Attributes:
+        of: how many points the collection had.
+        drawn: how many of them were looked at; all of them, where that is as many as there are.
+        changed: how many of those were not the same afterwards, and are left out.
+        points: id to digest, see `agent.rules.content`.
+    """
+
+    of: Number
+    drawn: Number
+    changed: Number = 0
+    points: dict[str, str] = field(default_factory=dict)
+
+
 class CollectionEntry(Struct, frozen=True, kw_only=True):
     """One archive: a collection, or in a cluster what one peer holds of it.
 
@@ -53,6 +69,7 @@ class CollectionEntry(Struct, frozen=True, kw_only=True):
         shard_keys: key to shards, where sharding is custom.
         probes: questions with their answers.
         probes_why: why there are not more of them.
+        content: points with what they hold; None where nobody looked at any.
         seconds: from the first question to the last byte read back.
     """
 
@@ -75,6 +92,7 @@ class CollectionEntry(Struct, frozen=True, kw_only=True):
     shard_keys: list[dict[str, Any]] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
     probes_why: str = ""
+    content: Content | None = None
     seconds: float | None = None
 
 
@@ -145,10 +163,15 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def bare(manifest: Manifest) -> Manifest:
-    """The manifest without its probes, which are most of it: what the ledger keeps."""
-    return structs.replace(
-        manifest, collections=[structs.replace(one, probes=[]) if one.probes else one for one in manifest.collections]
-    )
+    """The manifest without its probes and points, which are most of it: what the ledger keeps."""
+    return structs.replace(manifest, collections=list(map(_bare, manifest.collections)))
+
+
+def _bare(entry: CollectionEntry) -> CollectionEntry:
+    if not entry.probes and entry.content is None:
+        return entry
+    content = None if entry.content is None else structs.replace(entry.content, points={})
+    return structs.replace(entry, probes=[], content=content)
 
 
 def promises(manifest: Manifest) -> dict[str, Promise]:

@@ -13,7 +13,6 @@ from agent.rules.finding import Level
 from agent.rules.words import rfc3339
 
 SCHEMA_VERSION = 1
-LEVELS = ("arrived", "intact", "well-formed", "restorable", "faithful")
 
 
 class Need(Struct, frozen=True):

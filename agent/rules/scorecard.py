@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 
 from agent.rules.alert import plain
-from agent.rules.archive import BAD, State
+from agent.rules.archive import BAD, State, lowest
 from agent.rules.facts import Archive, Facts, Folder, Run
 from agent.rules.manifest import CollectionEntry, label
-from agent.rules.report import LEVELS, Absent, Changed, Score, Scores, TierScore
+from agent.rules.report import Absent, Changed, Score, Scores, TierScore
 from agent.rules.words import count, printable
 
 UNPLANNED = frozenset({"manual", "pre-restore"})  # tiers that need not hold every collection
@@ -197,7 +197,7 @@ def _row(name: str, its: list[Copy], failure: str, facts: Facts) -> Score:
     return Score(
         name=name,
         state=state,
-        level=min((copy.archive.level for copy in last), key=rank),
+        level=lowest(copy.archive.level for copy in last),
         why=plain(why),
         newest=newest.taken,
         last_good=max((copy.taken for copy in here if copy.good), default=None),
@@ -246,11 +246,6 @@ def _points(copy: Copy) -> int | None:
     if copy.entry is None:
         return None
     return copy.entry.points_after if copy.entry.points_after is not None else copy.entry.points_before
-
-
-def rank(level: str) -> int:
-    """How much a level proves: 0 is arrived."""
-    return LEVELS.index(level) if level in LEVELS else 0
 
 
 def is_backup(run: Run) -> bool:

@@ -7,11 +7,10 @@ from itertools import pairwise
 from statistics import median
 
 from agent.rules.alert import command, label, plain
-from agent.rules.archive import ARRIVED, BAD, State, subject
+from agent.rules.archive import ARRIVED, BAD, LEVELS, RESTORABLE, State, rank, subject
 from agent.rules.facts import Archive, Facts, Run, Sample
 from agent.rules.incident import Incident
 from agent.rules.report import (
-    LEVELS,
     Alerts,
     Day,
     Evidence,
@@ -24,7 +23,7 @@ from agent.rules.report import (
     Unchecked,
     Undelivered,
 )
-from agent.rules.scorecard import rank, stem
+from agent.rules.scorecard import stem
 from agent.rules.words import count, moment, span
 
 LARGEST = 5
@@ -75,7 +74,7 @@ def evidence(facts: Facts) -> Evidence:
         levels={ARRIVED: len(here)}
         | {level: sum(1 for reached in sound if reached >= rank(level)) for level in LEVELS[1:]},
         bad=sum(1 for one in here if one.state in BAD),
-        rehearsed=max(sound, default=0) >= rank("restorable"),
+        rehearsed=max(sound, default=0) >= rank(RESTORABLE),
         verdicts={state.value: number for state, number in Counter(state for _, state in facts.verdicts).items()},
         read_archives=len(read),
         read_bytes=sum(one.size for one in read),
@@ -170,7 +169,7 @@ def unchecked(facts: Facts, scores: Scores, places: Sequence[Storage]) -> tuple[
     """Everything that this report says nothing about. What nobody looked at is never green."""
     here = [one for one in facts.archives if one.vanished is None]
     found = []
-    if not any(one.level in {"restorable", "faithful"} for one in here):
+    if not any(rank(one.level) >= rank(RESTORABLE) for one in here):
         why = "not rehearsed: this version reads every archive to its last byte, but restores none of them"
         found.append(Unchecked("restore", why))
     found += _unproved(here, facts)

@@ -33,8 +33,8 @@ PATTERNS = Names("^.{1,255}$", "write a collection's name, or a pattern with * a
 ENGINE_NEEDS = {"qdrant": ("url",), "edge": ("path",), "command": ("argv",)}
 ENGINE_TAKES = {
     "qdrant": (
-        *("api_key", "ca_file", "peers", "collections", "config_files", "deadline", "patience", "silence"),
-        *("snapshots_path", "temp_path"),
+        *("api_key", "restore_api_key", "ca_file", "peers", "collections", "config_files", "service"),
+        *("deadline", "patience", "silence", "snapshots_path", "temp_path"),
     ),
     "edge": ("collections", "config_files", "deadline"),
     "command": ("env", "deadline"),
@@ -60,6 +60,12 @@ class Engine(Struct, frozen=True, kw_only=True):
     ]
     url: Annotated[str | None, URL, "qdrant: the server's REST address"] = None
     api_key: Annotated[Secret | None, SECRET, "qdrant: the key it asks for, as a reference to a secret"] = None
+    restore_api_key: Annotated[
+        Secret | None, SECRET, "qdrant: the key for restoring, if api_key has no right to manage"
+    ] = None
+    service: Annotated[
+        str | None, TEXT, "qdrant: its systemd unit, stopped while its own configuration files are put back"
+    ] = None
     ca_file: Annotated[str | None, PATH, "qdrant: certificates (PEM) to check its own against, if not the system's"] = (
         None
     )
@@ -135,6 +141,26 @@ class Slot(Struct, frozen=True, kw_only=True):
     """When a job runs."""
 
     cron: Annotated[str, CRON, "when it runs"]
+
+
+class Drills(Struct, frozen=True, kw_only=True):
+    """When and how a restore is rehearsed."""
+
+    cron: Annotated[str, CRON, "when collections are drilled in full, those first that were not for longest"] = (
+        "0 6 * * 6"
+    )
+    budget: Annotated[float, duration(), "how long that may take, all together"] = 6 * 3600.0
+    after_backup: Annotated[float, duration(), "how long the quick drill after each backup may take; 0s for none"] = (
+        600.0
+    )
+    every: Annotated[float, duration(3600), "a collection that was not drilled for so long is an alert"] = 31 * 86_400.0
+    deadline: Annotated[float, duration(1), "how long one collection may take"] = 3600.0
+    memory: Annotated[int, SIZE, "memory the engine may take for one, beside the files it maps"] = 4 << 30
+    scratch: Annotated[str | None, PATH, "the folder that archives are unpacked in; if not given, in state_dir"] = None
+    url: Annotated[str | None, URL, "a scratch Qdrant server, into which archives are restored and deleted again"] = (
+        None
+    )
+    api_key: Annotated[Secret | None, SECRET, "the key of the scratch server, as a reference to a secret"] = None
 
 
 class Watch(Struct, frozen=True, kw_only=True):
@@ -220,7 +246,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         default_factory=_tiers
     )
     cleanup: Annotated[Slot, "when expired backups are removed"] = Slot(cron="0 4 * * *")
-    drills: Annotated[Slot, "when a restore is rehearsed"] = Slot(cron="0 6 * * 6")
+    drills: Annotated[Drills, "when and how a restore is rehearsed"] = Drills()
     report: Annotated[Slot, "when the weekly report is sent"] = Slot(cron="0 5 * * 1")
     catch_up: Annotated[float, duration(), "a slot missed for longer is reported, not run"] = 43_200.0
     jitter: Annotated[float, duration(), "backups start up to so much later, at random"] = 0.0

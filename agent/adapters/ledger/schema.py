@@ -90,4 +90,35 @@ CREATE TABLE asked(             -- snapshots asked of a Qdrant server that may s
   name TEXT                     -- what the server called it; NULL while that is not known
 ) STRICT
 """,
+    """
+CREATE TABLE drill(             -- one collection of one backup, rehearsed once
+  id INTEGER PRIMARY KEY,
+  at REAL NOT NULL, seconds REAL NOT NULL,
+  backup TEXT NOT NULL, tier TEXT NOT NULL, collection TEXT NOT NULL, location TEXT NOT NULL,
+  depth TEXT NOT NULL,          -- light or full
+  state TEXT NOT NULL,          -- passed, failed or inconclusive
+  level TEXT NOT NULL, why TEXT NOT NULL, engine TEXT NOT NULL,
+  points INTEGER, low INTEGER, high INTEGER,
+  asked INTEGER NOT NULL, matched INTEGER NOT NULL,
+  raw_bytes INTEGER NOT NULL,
+  evidence TEXT NOT NULL        -- JSON
+) STRICT;
+CREATE INDEX drill_collection ON drill(collection, at);
+CREATE INDEX drill_at ON drill(at);
+CREATE TABLE drilled(           -- the archives of a drill, by what they hold: a copy elsewhere is proved with them
+  drill INTEGER NOT NULL REFERENCES drill(id), sha256 TEXT NOT NULL, file TEXT NOT NULL,
+  PRIMARY KEY(drill, sha256)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX drilled_sha256 ON drilled(sha256);
+CREATE TABLE restored(          -- a collection that is being restored, or was
+  id INTEGER PRIMARY KEY,
+  url TEXT NOT NULL, target TEXT NOT NULL,
+  backup TEXT NOT NULL, tier TEXT NOT NULL, collection TEXT NOT NULL,
+  state TEXT NOT NULL,          -- begun, done or failed
+  replaced INTEGER NOT NULL,    -- whether there was something in its place
+  pre_restore TEXT,             -- the backup of what there was
+  began REAL NOT NULL, ended REAL, raw_bytes INTEGER NOT NULL, points INTEGER, why TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX restored_target ON restored(url, target)
+""",
 )

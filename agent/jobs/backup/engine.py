@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from agent.adapters.press import Squeeze
 from agent.adapters.shelf.write import Permissions
-from agent.rules.manifest import Failure, labelled
+from agent.rules.manifest import Content, Failure, labelled
 
 # Why work has to end now; empty while it may go on.
 Halted = Callable[[], str]
@@ -43,6 +43,7 @@ class About(Struct, frozen=True, kw_only=True):
     shard_keys: tuple[dict[str, Any], ...] = ()
     probes: tuple[Any, ...] = ()
     probes_why: str = ""
+    content: Content | None = None
 
 
 class Stream(Protocol):

@@ -1,0 +1,107 @@
+"""What rehearsed restores showed: by collection, and by what an archive holds, so that every copy of it is proved."""
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+
+class Drill(Struct, frozen=True, kw_only=True):
+    """One collection of one backup, rehearsed once.
+
+    Attributes:
+        at: when it began, epoch seconds.
+        seconds: how long it took.
+        backup, tier, collection, location: what was rehearsed, and from where it was read.
+        depth: light or full.
+        state: passed, failed or inconclusive.
+        level: what was proved.
+        why: in words.
+        engine: what it was opened with, and its version.
+        points: exact count; None where it came not so far.
+        low, high: how many there should be; None where nobody knows.
+        asked, matched: probes, and how many of them gave the recorded answers.
+        raw_bytes: of the archives, unpacked.
+        archives: SHA-256 of each archive to its file's name.
+        evidence: what else was seen, as JSON has it.
+    """
+
+    at: float
+    seconds: float
+    backup: str
+    tier: str
+    collection: str
+    location: str
+    depth: str
+    state: str
+    level: str
+    why: str
+    engine: str
+    points: int | None = None
+    low: int | None = None
+    high: int | None = None
+    asked: int = 0
+    matched: int = 0
+    raw_bytes: int = 0
+    archives: Mapping[str, str] = {}
+    evidence: Mapping[str, Any] = {}
+
+
+class Proof(Struct, frozen=True):
+    """What the newest drill that came to an end says of everything that holds the same: state, level, why, when."""
+
+    state: str
+    level: str
+    why: str
+    at: float
+
+
+_COLUMNS = (
+    "at, seconds, backup, tier, collection, location, depth, state, level, why, engine, points, low, high,"
+    " asked, matched, raw_bytes, evidence"
+)
+
+
+def record(db: sqlite3.Connection, drill: Drill) -> int:
+    """Write one down; returns its id."""
+    given = msgspec.structs.asdict(drill)
+    archives, evidence = given.pop("archives"), given.pop("evidence")
+    marks = ",".join("?" * (len(given) + 1))
+    values = (*given.values(), msgspec.json.encode(evidence).decode())
+    number = int(db.execute(f"INSERT INTO drill({_COLUMNS}) VALUES({marks})", values).lastrowid or 0)
+    rows = [(number, sha256, file) for sha256, file in archives.items()]
+    db.executemany("INSERT INTO drilled VALUES(?,?,?)", rows)
+    return number
+
+
+def proofs(db: sqlite3.Connection) -> dict[str, Proof]:
+    """By SHA-256 of an archive: what its newest drill that passed or failed says of it."""
+    rows = db.execute(
+        "SELECT drilled.sha256, drill.state, drill.level, drill.why, max(drill.at) FROM drilled"
+        " JOIN drill ON drill.id = drilled.drill WHERE drill.state != 'inconclusive' GROUP BY drilled.sha256"
+    )
+    return {sha256: Proof(*rest) for sha256, *rest in rows}
+
+
+def between(db: sqlite3.Connection, since: float, until: float) -> list[Drill]:
+    """Every drill that began in a time span, oldest first."""
+    rows = db.execute(f"SELECT id, {_COLUMNS} FROM drill WHERE at >= ? AND at < ? ORDER BY at, id", (since, until))
+    return [_drill(db, row) for row in rows.fetchall()]
+
+
+def newest(db: sqlite3.Connection) -> dict[str, Drill]:
+    """The newest drill of each collection that passed or failed."""
+    rows = db.execute(
+        f"SELECT id, {_COLUMNS}, max(at) FROM drill WHERE state != 'inconclusive'"
+        " GROUP BY collection ORDER BY collection"
+    )
+    return {one.collection: one for one in (_drill(db, row[:-1]) for row in rows.fetchall())}
+
+
+def _drill(db: sqlite3.Connection, row: tuple[Any, ...]) -> Drill:
+    number, *values, evidence = row
+    named = dict(zip(Drill.__struct_fields__, values, strict=False))
+    archives = dict(db.execute("SELECT sha256, file FROM drilled WHERE drill = ?", (number,)))
+    return Drill(**named, archives=archives, evidence=msgspec.json.decode(evidence))
