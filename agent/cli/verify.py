@@ -15,7 +15,7 @@ from agent.errors import BadUsage, Damaged
 from agent.jobs import overview
 from agent.jobs.intake import losses, sweep
 from agent.jobs.intake.reading import Outcome, Work
-from agent.rules.archive import BAD, State
+from agent.rules.archive import BAD, INTACT, WELL_FORMED, State, is_snapshot, rank
 from agent.rules.checksums import is_checksum_file
 from agent.rules.words import count, rfc3339, size, span
 from agent.settings import Settings
@@ -27,7 +27,11 @@ from agent.settings.parts import keeps, places, telling
 @click.option("--all", "everything", is_flag=True, help="Every archive of every location.")
 @click.option("--stale", type=click.FloatRange(0), metavar="DAYS", help="Archives not proved for so many days.")
 @click.option(
-    "--level", type=click.Choice(["intact"]), default="intact", show_default=True, help="How far to prove them."
+    "--level",
+    type=click.Choice([INTACT, WELL_FORMED]),
+    default=WELL_FORMED,
+    show_default=True,
+    help="What a snapshot has to reach.",
 )
 @parts.JSON
 @click.pass_context
@@ -36,7 +40,7 @@ def verify_(
 ) -> int:
     """Read archives back and prove them: BACKUP (an id, a path, latest, latest-good, oldest, last-failed).
 
-    Exit code 2 if one is bad, 3 if one could not be compared or read to its end.
+    Exit code 2 if one is bad, 3 if one could not be compared or read to its end, or does not reach the level.
     """
     settings = parts.configuration(ctx).settings
     if sum((backup is not None, everything, stale is not None)) > 1:
@@ -208,6 +212,7 @@ def _row(outcome: Outcome, known: Archive | None) -> dict[str, Any]:
 def _answer(rows: list[dict[str, Any]], backup: str | None, level: str, *, json_: bool) -> int:
     bad = [row for row in rows if row["state"] in {str(one) for one in BAD}]
     unsure = [row for row in rows if row["state"] in {str(State.NO_CHECKSUM), "unsettled"}]
+    below = {row["path"] for row in rows if row["state"] == str(State.GOOD) and _falls_short(row, level)}
     read, seconds = sum(row["size"] for row in rows), sum(row["seconds"] for row in rows)
     answer = {"backup": backup or "latest", "level": level, "checked": len(rows), "bad": len(bad), "archives": rows}
     if json_:
@@ -219,14 +224,20 @@ def _answer(rows: list[dict[str, Any]], backup: str | None, level: str, *, json_
         shown = [
             (text.state(r["state"]), r["level"], size(r["size"]), r["path"], r["why"])
             for r in rows
-            if r["state"] != "good" or len(rows) <= 50
+            if r["state"] != "good" or r["path"] in below or len(rows) <= 50
         ]
         if shown:
             text.table(heads, shown)
         text.say(
             f"{count(len(rows), 'archive')} read, {size(read)} in {span(seconds)}:"
             f" {len(rows) - len(bad) - len(unsure):,} good, {len(bad):,} bad, {len(unsure):,} not comparable"
+            f"{f'; {len(below):,} of the good ones not {level}' if below else ''}"
         )
     if bad:
         return 2
-    return 3 if unsure or not rows else 0
+    return 3 if unsure or below or not rows else 0
+
+
+def _falls_short(row: dict[str, Any], level: str) -> bool:
+    """Whether an archive that is called a snapshot has not been proved to be a whole one, where that is asked."""
+    return is_snapshot(row["path"]) and rank(row["level"]) < rank(level)

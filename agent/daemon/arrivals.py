@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from agent.adapters.ledger.catalogue import Key
 from agent.jobs.intake.reading import Outcome, Work
 from agent.jobs.intake.survey import Place, Survey
-from agent.rules.archive import Signature
+from agent.rules.archive import Reading, Signature
 from agent.rules.checksums import is_checksum_file
 from agent.rules.settle import Settling, promisers
 from agent.rules.words import raw
@@ -18,11 +18,14 @@ _BYTES = 64 << 20
 class Arrivals:
     """Keeps every file from its first sighting to its verdict; nothing is read twice meanwhile.
 
-    `known` tells the signature under which the catalogue already holds a file.
+    `known` tells the signature under which the catalogue already holds a file, and what was proved of its content.
     """
 
     def __init__(
-        self, places: Mapping[str, Place], settle: float, known: Callable[[Key], tuple[Signature | None, str]]
+        self,
+        places: Mapping[str, Place],
+        settle: float,
+        known: Callable[[Key], tuple[Signature | None, Reading | None]],
     ) -> None:
         self._roots = {name: place.path for name, place in places.items()}
         self._settling: Settling[Key] = Settling(settle)

@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import tzinfo
 
+from msgspec import Struct
+
 from agent.adapters.clock import Timetable
 from agent.adapters.ledger import catalogue
 from agent.adapters.ledger.catalogue import Key
@@ -15,7 +17,7 @@ from agent.daemon.events import Called
 from agent.daemon.locations import Location
 from agent.jobs.intake.survey import Place
 from agent.jobs.intake.verdicts import Telling
-from agent.rules.archive import Signature, Stream
+from agent.rules.archive import Reading, Signature
 from agent.rules.storage import Limits
 from agent.rules.timetable import Due
 from agent.rules.vitals import Beat
@@ -32,6 +34,13 @@ class Clocks:
     def beat(self) -> Beat:
         """What wall and steady clock show now."""
         return Beat(self.wall(), self.steady())
+
+
+class Drilling(Struct, frozen=True):
+    """How long drills may take, in seconds: one of all collections, and the quick one after a backup (0: none)."""
+
+    budget: float
+    after_backup: float
 
 
 class Desk:
@@ -56,6 +65,7 @@ class Desk:
         timetable: Timetable,
         history: float,
         deadline: float,
+        drilling: Drilling,
         catch_up: float,
         tiers: frozenset[str],
         remote: bool,
@@ -77,6 +87,7 @@ class Desk:
         self.timetable = timetable
         self.history = history
         self.deadline = deadline
+        self.drilling = drilling
         self.catch_up = catch_up
         self.tiers = tiers
         self.remote = remote
@@ -94,10 +105,9 @@ class Desk:
         self.rebuilding = False
         self.faults: set[str] = set()
 
-    def known(self, key: Key) -> tuple[Signature | None, str]:
-        """What the catalogue holds of a file: its signature, and the SHA-256 of content that was inflated whole."""
+    def known(self, key: Key) -> tuple[Signature | None, Reading | None]:
+        """What the catalogue holds of a file: its signature, and the reading of content that need not be inflated."""
         entry = catalogue.archive(self.db, key)
         if entry is None or entry.vanished is not None:
-            return catalogue.signature(self.db, key), ""
-        proved = entry.reading.sha256 if entry.reading and entry.reading.stream is Stream.COMPLETE else ""
-        return entry.signature, proved
+            return catalogue.signature(self.db, key), None
+        return entry.signature, entry.reading if entry.reading and entry.reading.proved else None

@@ -20,10 +20,14 @@ class State(enum.StrEnum):
     NO_CHECKSUM = "no checksum"
     UNREADABLE = "unreadable"
     VANISHED = "vanished"
+    MALFORMED = "malformed"
+    UNRESTORABLE = "unrestorable"
 
 
-BAD = frozenset({State.CORRUPT, State.TRUNCATED, State.UNDERSIZED, State.UNREADABLE, State.VANISHED})
+BAD = frozenset(State) - {State.GOOD, State.NO_CHECKSUM}
 
+_MANIFEST = "manifest.json"
+_SNAPSHOTS = (".snapshot", ".snapshot.gz", ".snapshot.zst")
 _GZIP = (".gz", ".tgz")
 _ZSTD = (".zst", ".tzst")
 
@@ -73,12 +77,21 @@ class Stream(enum.StrEnum):
     NOT_READ = "not read"
 
 
+class Form(enum.StrEnum):
+    """What looking through the content of an archive showed; OTHER is no snapshot of a collection or a shard at all."""
+
+    NOT_READ = "not read"
+    SNAPSHOT = "snapshot"
+    BROKEN = "broken"
+    OTHER = "other"
+
+
 class Reading(Struct, frozen=True):
     """One archive read back from the disk, from its first byte to its last.
 
     `error` is why it could not be read, and then nothing else counts. `stream_why` is the
     decompressor's own word on a stream that is not complete, or why one that should have been read could not be.
-    `seconds` is the time it took.
+    `seconds` is the time it took. `form_why` says what was found in it.
     """
 
     size: int = 0
@@ -87,6 +100,13 @@ class Reading(Struct, frozen=True):
     stream_why: str = ""
     error: str = ""
     seconds: float = 0.0
+    form: Form = Form.NOT_READ
+    form_why: str = ""
+
+    @property
+    def proved(self) -> bool:
+        """Whether content of the same SHA-256 need not be inflated again: it was, to its end, and looked through."""
+        return self.stream is Stream.COMPLETE and self.form is not Form.NOT_READ
 
 
 class Verdict(Struct, frozen=True):
@@ -102,10 +122,17 @@ class Verdict(Struct, frozen=True):
         return self.state in BAD
 
 
+def is_snapshot(name: str) -> bool:
+    """Whether an archive of this name is said to be a snapshot of Qdrant."""
+    return name.endswith(_SNAPSHOTS)
+
+
 def judge(reading: Reading, promises: tuple[Promise, ...], minimum_size: int, name: str = "") -> Verdict:
     """What `reading` proves of an archive that `promises` describe; `minimum_size` in bytes."""
-    state, why = _damage(reading, promises, name) or _fits(reading, promises, minimum_size, name)
-    return Verdict(state, INTACT if state is State.GOOD else ARRIVED, why)
+    bad = _damage(reading, promises, name) or _malformed(reading, promises, name)
+    state, why = bad or _fits(reading, promises, minimum_size, name)
+    proved = WELL_FORMED if reading.form is Form.SNAPSHOT else INTACT
+    return Verdict(state, proved if state is State.GOOD else ARRIVED, why)
 
 
 def _damage(reading: Reading, promises: tuple[Promise, ...], name: str) -> tuple[State, str] | None:
@@ -130,6 +157,15 @@ def _damage(reading: Reading, promises: tuple[Promise, ...], name: str) -> tuple
     return None
 
 
+def _malformed(reading: Reading, promises: tuple[Promise, ...], name: str) -> tuple[State, str] | None:
+    if reading.form is Form.BROKEN:
+        return State.MALFORMED, reading.form_why
+    ours = is_snapshot(name) and any(promise.source == _MANIFEST for promise in promises)
+    if reading.form is Form.OTHER and ours:
+        return State.MALFORMED, f"{_MANIFEST} promises a snapshot, but {reading.form_why}"
+    return None
+
+
 def _other_size(found: int, promised: int, source: str) -> tuple[State, str]:
     if found < promised:
         missing = promised - found
@@ -143,12 +179,14 @@ def _other_size(found: int, promised: int, source: str) -> tuple[State, str]:
 def _fits(reading: Reading, promises: tuple[Promise, ...], minimum_size: int, name: str) -> tuple[State, str]:
     if reading.stream is Stream.NOT_READ and not reading.stream_why:
         return State.NO_CHECKSUM, "its compressed stream was not read, so nothing is proved"
-    if reading.size < minimum_size:
+    if reading.size < minimum_size and not any(promise.size == reading.size for promise in promises):
         return State.UNDERSIZED, f"has {count(reading.size, 'byte')}; the minimum is {size(minimum_size)}"
     readable = {
         Stream.COMPLETE: f"; {_format(name)} read to its end",
         Stream.NOT_READ: f"; its {_format(name)} stream was not read: {reading.stream_why}",
     }.get(reading.stream, "")
+    if reading.form is Form.SNAPSHOT or (reading.form is Form.OTHER and is_snapshot(name)):
+        readable += f"; {reading.form_why}"
     sources = [promise.source for promise in promises if promise.sha256 is not None]
     if not sources:
         return State.NO_CHECKSUM, f"nothing promises its SHA-256, so it could not be compared{readable}"
@@ -166,6 +204,8 @@ def finding(subject: str, verdict: Verdict) -> Finding:
     hint = {
         State.VANISHED: "Look for what removed it. If that was on purpose, `snapward reconcile` accepts it.",
         State.UNREADABLE: "Give the agent's user the right to read it, or check the disk: dmesg, smartctl.",
+        State.MALFORMED: "Do not restore from it. If its SHA-256 is as promised, it was so when it was made: look at"
+        " the log and the disk of what made it, and take a new backup.",
     }.get(verdict.state, "Do not restore from it. Compare the other location's copy, and take a new backup.")
     return Finding("archive_bad", subject, Level.CRITICAL, f"{verdict.state}: {verdict.why}", hint)
 

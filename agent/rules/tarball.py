@@ -1,6 +1,6 @@
-"""Tell while a collection snapshot streams by whether it is whole, without unpacking it and without keeping it.
+"""Tell while a snapshot streams by whether it is whole, without unpacking it and without keeping it.
 
-It is a GNU tar with each segment in a tar of its own, which servers leave without an end marker; see
+That of a collection is a GNU tar with each segment in a tar of its own, which servers leave without an end marker; see
 lib/common/common/src/tar_ext.rs and lib/segment/src/segment/snapshot.rs of Qdrant. What is damaged is what the reader
 of a server (the Rust crate `tar`) would refuse or would lose; what is merely unknown is noted.
 """
@@ -8,17 +8,21 @@ of a server (the Rust crate `tar`) would refuse or would lose; what is merely un
 import re
 from collections.abc import Callable
 
-from agent.rules.outline import LARGEST_KEPT, ROOT_FILES, SHARD_FILES, Gathered, Outline, too_much
+from agent.rules.entries import number
+from agent.rules.gathered import ALONE, KNOWN, Gathered, path
+from agent.rules.outline import ROOT_FILES, SHARD_FILES, Outline, where
+from agent.rules.segment import LARGEST_KEPT, MARKS, Segment
 from agent.rules.words import printable, size
 
 _BLOCK = 512
 _ZEROS = bytes(_BLOCK)
 _LONGEST_NAME = 4096
 _LARGEST = 1 << 63
-_OCTAL = re.compile(rb" *([0-7]*) *")
-_SHARD = re.compile(r"([0-9]{1,9})/(.+)")
-_SEGMENT = re.compile(r"segments/[^/]+\.tar")
-_MARKS = ("segment.json", "version.info")
+_WORDS = re.compile(rb"\s*[ -~]{6,60}")
+_SHARD = re.compile(r"([0-9]{1,9})/(.+)", re.DOTALL)
+_ALONE = re.compile(rf"segments/.+|wal/.+|{'|'.join(map(re.escape, (*SHARD_FILES, *KNOWN)))}", re.DOTALL)
+_TAR = re.compile(r"segments/[^/]+\.tar")
+_STREAMED = re.compile(r"(segments/[^/]+)/files/(.+)", re.DOTALL)
 
 
 class Walk:
@@ -40,9 +44,11 @@ class Walk:
         self._then: Callable[[bytes], None] = self._header
         self._next = 0
         self._zeros = 0
-        self._name = ""
+        # The entry that was begun last, the file of a segment in it, and the tar of that segment with its end.
+        self._name = self._inner = ""
         self._long: str | None = None
-        self._segment: _Segment | None = None
+        self._segment: Segment | None = None
+        self._end = 0
 
     def feed(self, piece: memoryview | bytes) -> None:
         """Take the next bytes of the archive; nothing is raised, whatever they are."""
@@ -58,7 +64,7 @@ class Walk:
 
     def finish(self) -> Outline:
         """Say what the archive holds and whether it is whole; call it when there are no more bytes."""
-        return self._found.outline(self.size, self.broken or self._cut())
+        return self._found.outline(self.size, self.broken or self._cut(), where(self._name, self._inner))
 
     def _cut(self) -> str:
         """What the end lacks, in words; empty if it is as it should be."""
@@ -69,18 +75,20 @@ class Walk:
             return _no_tar(held)
         if self._zeros > 1 and not self._segment:
             return "" if _ZEROS.startswith(held) else f"has data behind its end, after {size(self._goal)}"
-        if self._segment or self.size < self._next or held or self._long is not None:
-            where = " in " if self._segment or self.size < self._next else ", behind "
-            return f"ends early after {size(self.size)}{where if self._name else ''}{self._name}"
+        if self.size < self._next:
+            return f"ends early after {size(self.size)}{' in ' if self._name else ''}{self._spot}"
+        if self._segment or held or self._long is not None:
+            return f"ends early after {size(self.size)}{', behind ' if self._name else ''}{self._spot}"
         if self._zeros:
             return f"has half an end marker: {_BLOCK} bytes are missing"
         return f"has no end marker: it was cut at an entry's boundary, after {size(self.size)}, behind {self._name}"
 
-    def _stop(self, why: str) -> None:
-        self.broken = why
+    @property
+    def _spot(self) -> str:
+        return f"{self._inner} of {self._name}" if self._inner else self._name
 
     def _damaged(self, what: str) -> None:
-        self._stop(f"is damaged after {size(self._goal)}{' behind ' if self._name else ''}{self._name}: {what}")
+        self.broken = f"is damaged after {size(self._goal)}{' behind ' if self._name else ''}{self._spot}: {what}"
 
     def _read(self, want: int, then: Callable[[bytes], None]) -> None:
         """Have the `want` bytes behind this block given to `then`."""
@@ -92,27 +100,24 @@ class Walk:
     def _go_on(self) -> None:
         """Skip what is left of this entry; the next header counts next."""
         segment = self._segment
-        if segment and self._next > segment.end:
+        if segment and self._next > self._end:
             self._damaged("an entry of its tar reaches beyond the end of it")
             return
         self._goal, self._want, self._then = self._next, _BLOCK, self._header
-        if segment and self._next == segment.end:
-            self._segment, self._zeros = None, 0
-            for mark in _MARKS:
-                if mark not in segment.marks:
-                    self._found.blame(f"{self._name} has no {mark}, and a server would lose the segment")
+        if segment and self._next == self._end:
+            self._segment, self._inner, self._zeros = None, "", 0
+            self._found.judge(segment)
 
     def _header(self, block: bytes) -> None:
         if block == _ZEROS or self._zeros:
             self._zero(block)
             return
-        stored, told = _number(block[124:136]), _number(block[148:156])
         first = not self._found.entries
-        if told != sum(block) - sum(block[148:156]) + 8 * ord(" ") or (first and block[257:262] != b"ustar"):
-            if first:
-                self._stop(_no_tar(block))
-            else:
-                self._damaged("there is no header of a tar")
+        stored, told = number(block[124:136]), number(block[148:156])
+        if first and (block[257:262] != b"ustar" or told != _sum(block)):
+            self.broken = _no_tar(block)
+        elif told != _sum(block):
+            self._damaged("there is no header of a tar")
         elif stored is None or stored >= _LARGEST:
             self._damaged("an entry has no size")
         else:
@@ -144,15 +149,20 @@ class Walk:
             return
         name = (_name(block) if self._long is None else self._long).removeprefix("./")
         self._long = None
-        if not self._segment:
+        if self._segment:
+            name = name.removeprefix("snapshot/").removeprefix("files/")
+            self._inner = printable(name)[:200]
+        else:
             self._name = self._found.last = printable(name)[:200]
         if kind == b"S":
-            self._map(name, _Map(stored, _number(block[483:495])), block[386:482], block[482])
+            self._map(name, _Map(stored, number(block[483:495])), block[386:482], block[482])
         elif kind in b"0\0":
             self._file(name, stored)
         else:
             if kind != b"5":
                 self._found.note(f"has entries of kind {printable(kind.decode('latin-1'))}, which servers refuse")
+            elif not self._segment:
+                self._found.folder(name)
             self._go_on()
 
     def _long_name(self, data: bytes) -> None:
@@ -172,54 +182,68 @@ class Walk:
     def _file(self, name: str, stored: int | None) -> None:
         """Take a file of the archive or of a segment; `stored` is None for one with holes, which is not read."""
         if self._segment:
-            self._segment.mark(name, stored)
-            self._go_on()
+            self._part(self._segment, name, stored)
             return
-        place = _SHARD.fullmatch(name)
-        number, rest = (int(place[1]), place[2]) if place else (None, name)
-        holding = self._found.shard(number) if number is not None else None
-        if number is not None and holding is None:
-            self._stop("has more shards than a collection can have")
-        elif stored is not None and (rest in SHARD_FILES if place else rest in ROOT_FILES):
+        shard, rest = _place(name)
+        if shard is not None:
+            self._of_shard(shard, name, rest, stored)
+            return
+        self._found.leave()
+        if stored is not None and name in ROOT_FILES:
             self._keep(name, stored)
-        elif stored is not None and holding and _SEGMENT.fullmatch(rest):
-            holding.segments += 1
-            self._enter(stored)
         else:
-            self._found.other(number, printable(rest)[:200])
+            self._found.other(None, printable(name)[:200])
             self._go_on()
 
-    def _enter(self, stored: int) -> None:
-        if not stored or stored % _BLOCK:
+    def _of_shard(self, shard: int, name: str, rest: str, stored: int | None) -> None:
+        """Take a file of a shard, which is called `rest` in it."""
+        holding = self._found.shard(shard, rest)
+        streamed = _STREAMED.fullmatch(rest)
+        if not streamed:
+            self._found.leave()
+        if holding is None:
+            self.broken = "has more shards than a collection can have"
+        elif streamed:
+            segment, new = self._found.enter(printable(path(shard, streamed[1]))[:200], streamed[2])
+            holding.segments += new
+            self._part(segment, streamed[2], stored)
+        elif _TAR.fullmatch(rest):
+            holding.segments += 1
+            self._enter(stored)
+        elif stored is not None and rest in SHARD_FILES:
+            self._keep(name, stored)
+        else:
+            self._found.other(shard, printable(rest)[:200])
+            self._go_on()
+
+    def _enter(self, stored: int | None) -> None:
+        if stored is None:
+            self._found.unseen(self._name)
+            self._go_on()
+        elif not stored or stored % _BLOCK:
             self._damaged(f"{stored:,} bytes are no tar of a segment")
         else:
-            self._segment = _Segment(self._next)
+            self._segment, self._end = Segment(self._name), self._next
             self._goal += _BLOCK
+
+    def _part(self, segment: Segment, name: str, stored: int | None) -> None:
+        segment.see(name)
+        if name in MARKS and stored is not None and stored <= LARGEST_KEPT:
+            self._read(stored, lambda data: self._give(segment.keep, name, data))
+        else:
+            self._go_on()
 
     def _keep(self, name: str, stored: int) -> None:
         if name in self._found.kept:
             self._damaged(f"{name} is there twice")
         elif stored > LARGEST_KEPT or not self._found.room(stored):
-            self._stop(too_much(name, stored))
+            self.broken = f"{name} has {size(stored)}, too much for what it is"
         else:
-            self._read(stored, lambda data: self._got(name, data))
+            self._read(stored, lambda data: self._give(self._found.kept.__setitem__, name, data))
 
-    def _got(self, name: str, data: bytes) -> None:
-        self._found.kept[name] = data
+    def _give(self, take: Callable[[str, bytes], None], name: str, data: bytes) -> None:
+        take(name, data)
         self._go_on()
-
-
-class _Segment:
-    """The tar of a segment that is being walked: where it ends, and which of its marks were there."""
-
-    def __init__(self, end: int) -> None:
-        self.end = end
-        self.marks: set[str] = set()
-
-    def mark(self, name: str, stored: int | None) -> None:
-        mark = name.removeprefix("snapshot/").removeprefix("files/")
-        if mark in _MARKS and stored:
-            self.marks.add(mark)
 
 
 class _Map:
@@ -237,18 +261,22 @@ class _Map:
         """Take the next pairs of start and length, 12 bytes each; false if they cannot be."""
         for at in range(0, len(spans), 24):
             if spans[at] and spans[at + 12]:
-                start, length = _number(spans[at : at + 12]), _number(spans[at + 12 : at + 24])
+                start, length = number(spans[at : at + 12]), number(spans[at + 12 : at + 24])
                 if start is None or length is None or start < self._end or length > self._left:
                     return False
                 self._end, self._left = start + length, self._left - length
         return True
 
 
-def _number(field: bytes) -> int | None:
-    if field[0] == 0x80:
-        return int.from_bytes(field[1:])
-    digits = _OCTAL.fullmatch(field.partition(b"\0")[0])
-    return int(digits[1] or b"0", 8) if digits else None
+def _place(name: str) -> tuple[int | None, str]:
+    """The shard that a file belongs to, and its name within that; None if it is the archive's own."""
+    if found := _SHARD.fullmatch(name):
+        return int(found[1]), found[2]
+    return (ALONE if _ALONE.fullmatch(name) else None), name
+
+
+def _sum(block: bytes) -> int:
+    return sum(block) - sum(block[148:156]) + 8 * ord(" ")
 
 
 def _text(field: bytes) -> str:
@@ -264,4 +292,5 @@ def _no_tar(data: bytes) -> str:
     """What the beginning of something that is no tar looks like."""
     if data.startswith(b"\x1f\x8b"):
         return "is compressed with gzip, where a tar was expected"
-    return f"does not begin as a GNU tar does, but with {printable(data[:60].decode('latin-1').strip())}"
+    words = _WORDS.match(data)
+    return f"does not begin as a GNU tar does{f', but with {words[0].decode().strip()}' if words else ''}"

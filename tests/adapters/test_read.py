@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tars import UUID, collection, segment
 
 import agent
 from agent.adapters.shelf import streams
 from agent.adapters.shelf.look import signature
 from agent.adapters.shelf.read import Moved, read, read_small
 from agent.errors import AgentError
-from agent.rules.archive import Promise, Reading, State, Stream, Verdict, judge
+from agent.rules.archive import Form, Promise, Reading, State, Stream, Verdict, judge
 
 MIB = 1 << 20
 PARTS = [b"alpha" * 50, b"", b"beta" * 60]
@@ -202,14 +203,17 @@ def test_gzip_itself_thinks_the_same_of_what_it_can_be_given(tmp_path: Path, sha
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 13, 64])
 def test_it_makes_no_difference_in_which_pieces_a_stream_comes(shape: str, length: int) -> None:
     data, _ = SHAPES[shape]
-    seen = []
-    for pieces in ([data], [data[start : start + length] for start in range(0, len(data), length)]):
-        inside = streams.Gzip()
-        for piece in pieces:
-            inside.feed(piece)
-        state, why = inside.finish()
-        seen.append((state, why.partition(" after ")[0]))
-    assert seen[0] == seen[1]
+    assert in_pieces("a.gz", data, len(data)) == in_pieces("a.gz", data, length)
+
+
+def in_pieces(name: str, data: bytes, length: int) -> tuple[Stream, str, bytes]:
+    """What a stream was that came in pieces of this length; the content only of one that is complete."""
+    found: list[bytes] = []
+    inside = streams.reader(name, data[: streams.HEAD], lambda piece: found.append(bytes(piece)))
+    for start in range(0, len(data), length):
+        inside.feed(memoryview(data)[start : start + length])
+    state, why = inside.finish()
+    return state, why.partition(" after ")[0], b"".join(found) if state is Stream.COMPLETE else b""
 
 
 @pytest.mark.parametrize("shape", ZSTD_SHAPES)
@@ -230,15 +234,7 @@ def test_zstd_itself_thinks_the_same_of_what_it_can_be_given(tmp_path: Path, sha
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 13, 64])
 def test_it_makes_no_difference_in_which_pieces_zstd_comes(shape: str, length: int) -> None:
     data, _ = ZSTD_SHAPES[shape]
-    seen = []
-    for pieces in ([data], [data[start : start + length] for start in range(0, len(data), length)]):
-        inside = streams.reader("a.zst", data[: streams.HEAD])
-        assert inside is not None
-        for piece in pieces:
-            inside.feed(memoryview(piece))
-        state, why = inside.finish()
-        seen.append((state, why.partition(" after ")[0]))
-    assert seen[0] == seen[1]
+    assert in_pieces("a.zst", data, len(data)) == in_pieces("a.zst", data, length)
 
 
 def test_a_stream_of_many_members_is_read_to_its_end(tmp_path: Path) -> None:
@@ -247,6 +243,14 @@ def test_a_stream_of_many_members_is_read_to_its_end(tmp_path: Path) -> None:
     assert reading(tmp_path / "a.gz", b"".join(members)).stream is Stream.COMPLETE
     members[1500] = members[1500][:-1]
     assert reading(tmp_path / "a.gz", b"".join(members)).stream is Stream.DAMAGED
+
+
+@pytest.mark.parametrize("rest", [MEMBERS[0], bytes(512), b"rubbish"], ids=["a member", "zeros", "garbage"])
+def test_what_follows_a_member_that_swells_is_read_once(tmp_path: Path, rest: bytes) -> None:
+    whole = gzip.compress(bytes(5 * MIB), mtime=0)
+    found = reading(tmp_path / "a.gz", whole + rest)
+    assert (found.stream is Stream.COMPLETE) == (rest != b"rubbish")
+    assert found.stream_why == ("" if rest != b"rubbish" else "its end is followed by 7 bytes that cannot be gzip")
 
 
 def test_what_is_named_gzip_and_is_none_is_corrupt(tmp_path: Path) -> None:
@@ -334,7 +338,8 @@ def test_without_a_library_zstd_is_good_by_its_sum_and_it_is_said_that_it_was_no
 def test_an_empty_file_is_truncated_and_a_small_one_undersized(tmp_path: Path) -> None:
     assert proof(tmp_path / "a.gz", b"").state is State.TRUNCATED
     small = gzip.compress(b"")
-    verdict = judge(reading(tmp_path / "a.gz", small), (promised(small),), 1024, "a.gz")
+    promise = Promise("SHA256SUMS", hashlib.sha256(small).hexdigest())
+    verdict = judge(reading(tmp_path / "a.gz", small), (promise,), 1024, "a.gz")
     assert (verdict.state, verdict.why) == (State.UNDERSIZED, "has 20 bytes; the minimum is 1 KiB")
 
 
@@ -356,6 +361,84 @@ def test_progress_adds_up_to_the_size(tmp_path: Path) -> None:
     read(path, None, progress=seen.append)
     assert sum(seen) == 5 * MIB + 1
     assert max(seen) <= MIB
+
+
+# What is in it.
+
+CONTENT = dice("content").randbytes(MIB + 17) + bytes(3 * MIB) + b"compressible " * 100_000
+PACKED = {
+    "a.snapshot": CONTENT,
+    "a.snapshot.gz": gzip.compress(CONTENT, compresslevel=1, mtime=0),
+    "members.gz": b"".join(
+        gzip.compress(CONTENT[at : at + 3 * MIB], 1, mtime=0) for at in range(0, len(CONTENT), 3 * MIB)
+    ),
+    "padded.gz": gzip.compress(CONTENT, compresslevel=1, mtime=0) + bytes(9000),
+    "a.snapshot.zst": zstd.compress(CONTENT),
+    "frames.zst": zstd.compress(CONTENT[:MIB]) + SKIPPED[1] + zstd.compress(CONTENT[MIB:]),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_all_that_an_archive_holds_is_handed_on_in_order(tmp_path: Path, name: str) -> None:
+    pieces: list[bytes] = []
+    path = written(tmp_path / name, PACKED[name])
+    found, _ = read(path, None, stream=False, content=lambda piece: pieces.append(bytes(piece)))
+    assert b"".join(pieces) == CONTENT
+    assert max(map(len, pieces)) <= MIB
+    assert found.stream is (Stream.PLAIN if name == "a.snapshot" else Stream.COMPLETE)
+    assert found.sha256 == hashlib.sha256(PACKED[name]).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["a.snapshot", "a.snapshot.gz", "a.snapshot.zst"])
+@pytest.mark.parametrize(
+    "error",
+    [AgentError("full"), OSError(28, "full"), FileNotFoundError(), zlib.error("x"), zstd.ZstdError("x"), Moved()],
+)
+def test_what_is_raised_by_whom_it_is_handed_on_to_is_raised(tmp_path: Path, name: str, error: Exception) -> None:
+    path = written(tmp_path / name, PACKED[name])
+    before = open_files()
+
+    def refuse(_: memoryview) -> None:
+        raise error
+
+    with pytest.raises(type(error)) as told:
+        read(path, None, content=refuse)
+    assert told.value is error
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("name", ["a.gz", "a.zst"])
+def test_of_a_stream_without_its_end_what_is_there_is_handed_on_and_nothing_is_said_of_it(
+    tmp_path: Path, name: str
+) -> None:
+    got = [0]
+    data = (PACKED["a.snapshot.gz"] if name == "a.gz" else PACKED["a.snapshot.zst"])[:-20]
+    found, _ = read(written(tmp_path / name, data), None, content=lambda piece: got.append(len(piece)))
+    assert (found.stream, found.form, found.form_why) == (Stream.ENDED_EARLY, Form.NOT_READ, "")
+    assert MIB < sum(got) <= len(CONTENT)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd.compress], ids=["none", "gzip", "zstd"])
+def test_a_snapshot_is_found_in_the_pass_that_hashes(tmp_path: Path, pack) -> None:
+    suffix = {bytes: "", gzip.compress: ".gz", zstd.compress: ".zst"}[pack]
+    lost = f"0/segments/{UUID}.tar has no version.info, and a server would lose the segment"
+    said = {
+        collection(): (Form.SNAPSHOT, "a whole snapshot: 1 shard with 1 segment"),
+        collection(segment(without="version.info")): (Form.BROKEN, lost),
+        collection()[:-1024]: (
+            Form.BROKEN,
+            "has no end marker: it was cut at an entry's boundary, after 12.5 KiB, behind payload_index.json",
+        ),
+        b"SQLite format 3\0" * 99: (
+            Form.OTHER,
+            "no Qdrant snapshot was found in it: does not begin as a GNU tar does, but with SQLite format 3",
+        ),
+    }
+    for data, expected in said.items():
+        found = reading(tmp_path / f"a.snapshot{suffix}", pack(data))
+        assert (found.form, found.form_why) == expected
+        hashed, _ = read(str(tmp_path / f"a.snapshot{suffix}"), None, stream=False)
+        assert (hashed.form, hashed.form_why) == (Form.NOT_READ, "")
 
 
 # Limits.

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
+from tars import UUID, collection, segment
 
 import agent
 from agent.adapters.ledger import catalogue, connect, incidents
@@ -24,7 +26,7 @@ from agent.jobs.intake.reading import Outcome, Work, read_back
 from agent.jobs.intake.survey import Place, Survey, survey
 from agent.jobs.intake.verdicts import Telling, accept
 from agent.rules import checksums
-from agent.rules.archive import INTACT, State, Stream
+from agent.rules.archive import ARRIVED, INTACT, WELL_FORMED, Form, Reading, State, Stream
 from agent.rules.finding import Level
 from agent.rules.incident import Policy
 from agent.rules.settle import Settling
@@ -43,7 +45,8 @@ def content(seed: int = 0, size: int = 4000) -> bytes:
 
 
 def archive(seed: int = 0) -> bytes:
-    return gzip.compress(content(seed), compresslevel=1, mtime=0)
+    """A whole snapshot of a collection, which is another one for each `seed`."""
+    return gzip.compress(collection(segment(more=[("seed", content(seed))])), compresslevel=1, mtime=0)
 
 
 def sha(data: bytes) -> str:
@@ -129,8 +132,11 @@ def test_an_archive_that_is_as_promised_is_good(house: House) -> None:
     house.put("daily/1/manifest.json", manifest(docs=data))
     house.round()
     found = house.get("daily/1/docs.snapshot.gz")
-    assert (found.state, found.level) == (State.GOOD, INTACT)
-    assert found.why == "size and SHA-256 equal manifest.json and SHA256SUMS; gzip read to its end"
+    assert (found.state, found.level) == (State.GOOD, WELL_FORMED)
+    assert found.why == (
+        "size and SHA-256 equal manifest.json and SHA256SUMS; gzip read to its end;"
+        " a whole snapshot: 1 shard with 1 segment"
+    )
     assert found.reading is not None
     assert (found.reading.size, found.reading.sha256, found.checked) == (len(data), sha(data), NOW)
     assert house.trouble() == {}
@@ -376,6 +382,50 @@ def test_each_kind_of_damage_is_told_by_its_name(house: House) -> None:
     }
     assert len(house.trouble()) == 5
     assert all(one.level is Level.CRITICAL for one in incidents.active(house.db))
+
+
+LOST = f"0/segments/{UUID}.tar has no version.info, and a server would lose the segment"
+STRANGER = gzip.compress(b"PGP MESSAGE " * 5 + content(9), mtime=0)
+NONE = f"no Qdrant snapshot was found in it: does not begin as a GNU tar does, but with {('PGP MESSAGE ' * 5).strip()}"
+
+
+def test_a_snapshot_that_is_not_whole_is_malformed_although_its_bytes_are_the_promised_ones(house: House) -> None:
+    broken = gzip.compress(collection(segment(without="version.info")), mtime=0)
+    house.put("daily/1/docs.snapshot.gz", broken)
+    house.put("daily/1/manifest.json", manifest(docs=broken))
+    house.put("loose/docs.snapshot.gz", broken)
+    house.put("loose/other.tar.gz", broken)
+    house.round()
+    for name in ("daily/1/docs.snapshot.gz", "loose/docs.snapshot.gz", "loose/other.tar.gz"):
+        assert (house.get(name).state, house.get(name).why) == (State.MALFORMED, LOST)
+        assert house.trouble()["archive_bad", name] == f"malformed: {LOST}"
+    house.put("daily/1/docs.snapshot.gz", archive())
+    house.put("daily/1/manifest.json", manifest(docs=archive()))
+    house.round()
+    assert house.get("daily/1/docs.snapshot.gz").level == WELL_FORMED
+    assert ("archive_bad", "daily/1/docs.snapshot.gz") not in house.trouble()
+
+
+def test_what_is_no_snapshot_is_trouble_only_where_our_own_manifest_promises_one(house: House) -> None:
+    other = STRANGER
+    for folder in ("ours", "theirs"):
+        house.put(f"{folder}/docs.snapshot.gz", other)
+        house.put(f"{folder}/config.tar.gz", other)
+    said = json.loads(manifest(docs=other))
+    said["files"] = [{"file": "config.tar.gz", "size": len(other), "sha256": sha(other)}]
+    house.put("ours/manifest.json", json.dumps(said).encode())
+    sums = [checksums.line(sha(other), name) for name in ("docs.snapshot.gz", "config.tar.gz")]
+    house.put("theirs/SHA256SUMS", b"".join(sums))
+    house.round()
+    found = {one.key: (one.state, one.level, one.why) for one in catalogue.archives(house.db)}
+    equal = "size and SHA-256 equal {}; gzip read to its end"
+    assert {f"{key.folder}/{key.name}": one for key, one in found.items()} == {
+        "ours/docs.snapshot.gz": (State.MALFORMED, ARRIVED, f"manifest.json promises a snapshot, but {NONE}"),
+        "ours/config.tar.gz": (State.GOOD, INTACT, equal.format("manifest.json")),
+        "theirs/docs.snapshot.gz": (State.GOOD, INTACT, f"{equal.format('SHA256SUMS')}; {NONE}"),
+        "theirs/config.tar.gz": (State.GOOD, INTACT, equal.format("SHA256SUMS")),
+    }
+    assert set(house.trouble()) == {("archive_bad", "ours/docs.snapshot.gz")}
 
 
 def test_an_archive_that_is_mended_is_good_again(house: House) -> None:
@@ -843,20 +893,65 @@ def test_what_is_trusted_is_not_inflated(house: House) -> None:
     # Proof by a trick: a file that is no gzip, under the hash of one that was inflated to its end.
     path = house.put("a.snapshot.gz", b"plain " * 100)
     key = Key("primary", "", "a.snapshot.gz")
-    trusted = read_back(Work(key, str(path), None, sha(path.read_bytes())), NAMES)
+    earlier = Reading(600, sha(path.read_bytes()), Stream.COMPLETE, "", "", 9.0, Form.SNAPSHOT, "a whole snapshot")
+    trusted = read_back(Work(key, str(path), None, earlier), NAMES)
     assert trusted.reading is not None
-    assert trusted.reading.stream is Stream.COMPLETE
+    assert replace(trusted.reading, seconds=9.0) == earlier
+    assert trusted.reading.seconds < 9
     bomb = gzip.compress(bytes(100 << 20), compresslevel=9, mtime=0)
     path.write_bytes(bomb)
-    hashed = read_back(Work(key, str(path), None, sha(bomb)), NAMES).reading
+    hashed = read_back(Work(key, str(path), None, replace(earlier, sha256=sha(bomb))), NAMES).reading
     inflated = read_back(Work(key, str(path), None), NAMES).reading
     assert hashed is not None
     assert inflated is not None
     assert hashed.seconds < inflated.seconds / 5
     path.write_bytes(b"plain " * 100)
-    other = read_back(Work(key, str(path), None, sha(b"other")), NAMES)
+    other = read_back(Work(key, str(path), None, replace(earlier, sha256=sha(b"other"))), NAMES)
     assert other.reading is not None
-    assert other.reading.stream is Stream.PLAIN
+    assert (other.reading.stream, other.reading.form) == (Stream.PLAIN, Form.OTHER)
+
+
+def forget_the_form(house: House) -> None:
+    """Leave the readings as a version that knew nothing of them has written them."""
+    rows = house.db.execute("SELECT id, reading FROM archive").fetchall()
+    for number, reading in rows:
+        older = {name: value for name, value in json.loads(reading).items() if not name.startswith("form")}
+        house.db.execute("UPDATE archive SET reading = ?, level = 'intact' WHERE id = ?", (json.dumps(older), number))
+
+
+def test_what_an_older_version_has_read_is_inflated_once_more_and_then_believed(house: House) -> None:
+    fill(house, 2)
+    forget_the_form(house)
+    assert [one.proved for one in again(house)] == [None, None]
+    for _ in range(2):
+        prove(house)
+        assert {one.level for one in catalogue.archives(house.db)} == {WELL_FORMED}
+        assert all(one.proved is not None and one.proved.form is Form.SNAPSHOT for one in again(house))
+    assert [one.proved for one in again(house, trust=False)] == [None, None]
+
+
+def test_after_an_upgrade_nothing_is_read_before_somebody_asks(house: House) -> None:
+    fill(house, 2)
+    forget_the_form(house)
+    house.files_read.clear()
+    assert house.round().changed == []
+    house.put("daily/SHA256SUMS", (house.root / "daily/SHA256SUMS").read_bytes() + b"# again\n")
+    house.round()
+    assert house.files_read == ["SHA256SUMS"]
+    assert [(one.state, one.level) for one in catalogue.archives(house.db)] == [(State.GOOD, INTACT)] * 2
+
+
+def test_content_that_was_no_snapshot_stays_none_when_it_is_only_hashed(house: House) -> None:
+    house.put("daily/a.snapshot.gz", STRANGER)
+    house.put("daily/SHA256SUMS", checksums.line(sha(STRANGER), "a.snapshot.gz"))
+    house.round()
+    first = house.get("daily/a.snapshot.gz")
+    house.now += DAY
+    prove(house)
+    second = house.get("daily/a.snapshot.gz")
+    assert (first.state, first.level, first.why) == (second.state, second.level, second.why)
+    assert second.level == INTACT
+    assert second.checked == house.now
 
 
 def test_a_sweep_that_is_stopped_keeps_what_it_has_judged(house: House) -> None:

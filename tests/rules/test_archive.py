@@ -3,7 +3,11 @@ from itertools import combinations, product
 import pytest
 
 from agent.rules.archive import (
+    ARRIVED,
     BAD,
+    INTACT,
+    WELL_FORMED,
+    Form,
     Promise,
     Reading,
     State,
@@ -11,6 +15,7 @@ from agent.rules.archive import (
     Verdict,
     backup_state,
     finding,
+    is_snapshot,
     judge,
     subject,
     uncompared,
@@ -164,7 +169,8 @@ def test_nothing_is_good_without_an_equal_sum_from_every_source_the_promised_siz
         whole = stream is Stream.COMPLETE or (stream is Stream.PLAIN and name == "c")
         sums = [one.sha256 for one in promises if one.sha256 is not None]
         sizes = [one.size for one in promises if one.size is not None]
-        held = not error and size and whole and {*sums} <= {sha} and {*sizes} <= {size} and size >= minimum
+        held = not error and size and whole and {*sums} <= {sha} and {*sizes} <= {size}
+        held = held and (size >= minimum or size in sizes)
         assert (verdict.state is State.GOOD) is bool(held and sums), verdict
         assert verdict.level == ("intact" if verdict.state is State.GOOD else "arrived")
         if held and not sums:
@@ -173,7 +179,108 @@ def test_nothing_is_good_without_an_equal_sum_from_every_source_the_promised_siz
             assert held or stream is Stream.NOT_READ
         assert verdict.why
         found.add(verdict.state)
-    assert found == set(State) - {State.VANISHED}
+    assert found == set(State) - {State.VANISHED, State.MALFORMED, State.UNRESTORABLE}
+
+
+HOLDS = "a whole snapshot: 2 shards with 7 segments"
+LACKS = "0/segments/0b5a.tar has no version.info, and a server would lose the segment"
+NONE = "no Qdrant snapshot was found in it: does not begin as a GNU tar does, but with SQLite"
+EQUAL = "size and SHA-256 equal manifest.json"
+
+
+def formed(form: Form, why: str, stream: Stream = Stream.COMPLETE, size: int = 2000, sha: str = SHA) -> Reading:
+    return Reading(size, sha, stream, "", "", 0.0, form, why)
+
+
+@pytest.mark.parametrize(
+    ("name", "reading", "promises", "state", "level", "why"),
+    [
+        (
+            "a.snapshot",
+            formed(Form.SNAPSHOT, HOLDS, Stream.PLAIN),
+            (MANIFEST,),
+            State.GOOD,
+            WELL_FORMED,
+            f"{EQUAL}; {HOLDS}",
+        ),
+        (
+            "a.snapshot.gz",
+            formed(Form.SNAPSHOT, HOLDS),
+            (SUMS,),
+            State.GOOD,
+            WELL_FORMED,
+            f"size and SHA-256 equal SHA256SUMS; gzip read to its end; {HOLDS}",
+        ),
+        (
+            "a.tar.gz",
+            formed(Form.SNAPSHOT, HOLDS),
+            (),
+            State.NO_CHECKSUM,
+            ARRIVED,
+            f"nothing promises its SHA-256, so it could not be compared; gzip read to its end; {HOLDS}",
+        ),
+        ("a.snapshot.gz", formed(Form.BROKEN, LACKS), (MANIFEST,), State.MALFORMED, ARRIVED, LACKS),
+        ("a.tar.gz", formed(Form.BROKEN, LACKS), (), State.MALFORMED, ARRIVED, LACKS),
+        ("a.snapshot", formed(Form.BROKEN, LACKS, Stream.PLAIN, size=9), (), State.MALFORMED, ARRIVED, LACKS),
+        (
+            "a.snapshot.gz",
+            formed(Form.BROKEN, LACKS, sha=OTHER),
+            (SUMS,),
+            State.CORRUPT,
+            ARRIVED,
+            "SHA-256 is fedcba9876543210…, but SHA256SUMS promises 0123456789abcdef…",
+        ),
+        (
+            "a.snapshot.gz",
+            formed(Form.OTHER, NONE),
+            (MANIFEST, SUMS),
+            State.MALFORMED,
+            ARRIVED,
+            f"manifest.json promises a snapshot, but {NONE}",
+        ),
+        (
+            "a.snapshot.gz",
+            formed(Form.OTHER, NONE),
+            (SUMS,),
+            State.GOOD,
+            INTACT,
+            f"size and SHA-256 equal SHA256SUMS; gzip read to its end; {NONE}",
+        ),
+        (
+            "a.snapshot.zst",
+            formed(Form.OTHER, NONE),
+            (),
+            State.NO_CHECKSUM,
+            ARRIVED,
+            f"nothing promises its SHA-256, so it could not be compared; zstd read to its end; {NONE}",
+        ),
+        (
+            "server-config.tar.gz",
+            formed(Form.OTHER, NONE),
+            (MANIFEST,),
+            State.GOOD,
+            INTACT,
+            f"{EQUAL}; gzip read to its end",
+        ),
+        ("a.snapshot.gz", formed(Form.NOT_READ, ""), (MANIFEST,), State.GOOD, INTACT, f"{EQUAL}; gzip read to its end"),
+    ],
+)
+def test_an_archive_is_judged_by_what_is_in_it(
+    name: str, reading: Reading, promises: tuple[Promise, ...], state: State, level: str, why: str
+) -> None:
+    assert judge(reading, promises, 1024, name) == Verdict(state, level, why)
+
+
+def test_a_name_says_whether_it_is_called_a_snapshot() -> None:
+    names = ["a.snapshot", "a.snapshot.gz", "a.snapshot.zst", "a.tar.gz", "a.snapshot.bak", "snapshot", "a"]
+    assert [name for name in names if is_snapshot(name)] == names[:3]
+
+
+@pytest.mark.parametrize("stream", Stream)
+@pytest.mark.parametrize("form", Form)
+def test_only_content_that_was_looked_through_to_its_end_need_not_be_inflated_again(stream: Stream, form: Form) -> None:
+    proved = Reading(1, SHA, stream, form=form).proved
+    assert proved == (stream is Stream.COMPLETE and form is not Form.NOT_READ)
 
 
 NO_LIBRARY = "no zstd library is installed"
@@ -242,7 +349,8 @@ def test_what_is_not_compressed_is_not_said_to_be_inflated() -> None:
 
 def test_the_words_that_lie_in_every_ledger_never_change() -> None:
     states = ["good", "corrupt", "truncated", "undersized", "no checksum", "unreadable", "vanished"]
-    assert [str(state) for state in State] == states
+    assert [str(state) for state in State] == [*states, "malformed", "unrestorable"]
+    assert [str(form) for form in Form] == ["not read", "snapshot", "broken", "other"]
     assert [str(stream) for stream in Stream] == ["plain", "complete", "ended early", "damaged", "not read"]
     assert [int(level) for level in Level] == [0, 1, 2]
 
@@ -258,6 +366,7 @@ def test_a_bad_verdict_is_critical_and_says_what_to_do(state: State) -> None:
     assert found.why == f"{state}: it broke"
     beginning = {State.VANISHED: "Look for what removed it", State.UNREADABLE: "Give the agent's user the right"}
     assert found.hint.startswith(beginning.get(state, "Do not restore from it."))
+    assert ("it was so when it was made" in found.hint) == (state is State.MALFORMED)
 
 
 @pytest.mark.parametrize("state", [State.GOOD, State.NO_CHECKSUM])
@@ -301,3 +410,9 @@ def test_a_level_is_read_as_a_word() -> None:
 
 def test_a_finding_that_ends_an_incident_needs_no_reason() -> None:
     assert ok("r", "s") == Finding("r", "s", Level.OK, "", "")
+
+
+def test_a_small_file_is_good_where_the_manifest_says_that_it_is_that_small() -> None:
+    promise = Promise("manifest.json", "a" * 64, 338)
+    verdict = judge(Reading(338, "a" * 64, Stream.COMPLETE), (promise,), 1024, "server-config.tar.gz")
+    assert verdict.state is State.GOOD

@@ -13,28 +13,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tars import AWAY, END, OTHER, SERVED, STATE, UUID, entry, root, segment, shard, streamed, tar
 
 from agent.adapters import snapshot_tar
-from agent.rules.outline import Outline, Shard
+from agent.rules.archive import Form
+from agent.rules.outline import COLLECTION, Outline, Shard, Where
 from agent.rules.tarball import Walk
 
 MIB = 1 << 20
-END = bytes(1024)
-UUID, OTHER = "0b5a3c1e-4b7d-4f60-9f53-5d1f7c9a2e11", "f2c4d8aa-1f0e-4a57-8c1b-6a9d3e5b7c22"
-STATE = {"is_local": True, "this_peer_id": 7, "peers": {"7": "Active"}}
-AWAY = {"is_local": False, "this_peer_id": 7, "peers": {"8": "Active", "9": "Dead"}}
+MATRIX, VERSION = (f"{name} of 0/segments/{UUID}.tar" for name in ("vector_storage/matrix.dat", "version.info"))
 LONG = "snapshot/files/payload_index/" + "x" * 200 + "/page_0.dat"
-Entry = tuple[str, bytes]
-
-
-def entry(name: str, data: bytes = b"", kind: bytes = b"0", form: int = tarfile.GNU_FORMAT) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.size, info.type = len(data), kind
-    return info.tobuf(form) + data + bytes(-len(data) % 512)
-
-
-def tar(entries: Iterable[Entry]) -> bytes:
-    return b"".join(entry(name, data) for name, data in entries)
 
 
 def holes(name: str, spans: list[tuple[int, int]], length: int, stored: int | None = None) -> bytes:
@@ -54,35 +42,8 @@ def holes(name: str, spans: list[tuple[int, int]], length: int, stored: int | No
     return bytes(head) + more + bytes(stored + -stored % 512)
 
 
-def segment(*, end: bytes = b"", without: str = "", more: Iterable[Entry] = ()) -> bytes:
-    """A segment's tar as a server makes it: without an end marker."""
-    files = [("vector_storage/matrix.dat", b"v" * 1300), ("segment.json", b"{}"), ("version.info", b"0.6.0")]
-    return tar([*more, *((f"snapshot/files/{name}", data) for name, data in files if name != without)]) + end
-
-
-def shard(number: int, *tars: bytes, state: dict[str, Any] | None = None) -> list[Entry]:
-    state = state or STATE
-    names = (UUID, OTHER)
-    local: list[Entry] = [(f"{number}/segments/{name}.tar", one) for name, one in zip(names, tars, strict=False)]
-    local += [(f"{number}/wal/open-1", b"wal"), (f"{number}/applied_seq.json", b"{}")] if state["is_local"] else []
-    return [
-        *local,
-        (f"{number}/replica_state.json", json.dumps(state).encode()),
-        (f"{number}/shard_config.json", b'{"type":"ReplicaSet"}'),
-    ]
-
-
-def root(mapping: Any = (), **params: Any) -> list[Entry]:
-    return [
-        ("version.info", b"0.4.2"),
-        ("config.json", json.dumps({"params": {"shard_number": 1, **params}}).encode()),
-        ("shard_key_mapping.json", json.dumps(mapping).encode()),
-        ("payload_index.json", b'{"schema":{}}'),
-    ]
-
-
-SHARD = shard(0, segment())
-WHOLE = tar([*SHARD, *root()]) + END
+FILES = shard(0, segment())
+WHOLE = tar([*FILES, *root()]) + END
 
 
 def walked(data: bytes, step: int = MIB) -> Outline:
@@ -94,7 +55,7 @@ def walked(data: bytes, step: int = MIB) -> Outline:
 
 def replaced(name: str, data: bytes | None) -> bytes:
     """The whole snapshot with one of its files other, or gone."""
-    entries = [(one, was if one != name else data) for one, was in (*SHARD, *root())]
+    entries = [(one, was if one != name else data) for one, was in (*FILES, *root())]
     return tar((one, was) for one, was in entries if was is not None) + END
 
 
@@ -115,7 +76,8 @@ def test_a_servers_snapshot_is_whole_and_described() -> None:
     two = shard(0, segment(), segment(end=END))
     archive = tar([*two, *shard(1, state=AWAY), *root(shard_number=2)]) + END
     found = walked(archive)
-    assert (found.complete, found.why) == (True, "has 1 shard with 2 segments, up to its end")
+    assert (found.complete, found.form, found.kind) == (True, Form.SNAPSHOT, COLLECTION)
+    assert found.why == found.words == "a whole snapshot: 1 shard with 2 segments"
     assert found.shards == (
         Shard(0, local=True, segments=2, wal=True, peer=7, replicas=((7, "Active"),)),
         Shard(1, local=False, segments=0, wal=False, peer=7, replicas=((8, "Active"), (9, "Dead"))),
@@ -215,11 +177,14 @@ def test_every_flipped_bit_of_a_header_is_noticed() -> None:
         (b'{"status":{"error":"gone"}}', 'does not begin as a GNU tar does, but with {"status":{"error":"gone"}}'),
         (b"<html>" * 200, "does not begin as a GNU tar does, but with " + "<html>" * 10),
         (b"\x1f\x8b" + bytes(600), "is compressed with gzip, where a tar was expected"),
-        (b"PK\x03\x04", r"does not begin as a GNU tar does, but with PK\x03\x04"),
+        (b"PK\x03\x04", "does not begin as a GNU tar does"),
+        (b"SQLite format 3\0" * 99, "does not begin as a GNU tar does, but with SQLite format 3"),
+        (b"a\x80" * 600, "does not begin as a GNU tar does"),
         (END, "holds nothing"),
         (WHOLE[:300], "ends early after 300 B"),
-        (WHOLE[:2000], f"ends early after 1.95 KiB in 0/segments/{UUID}.tar"),
-        (WHOLE[:2560], f"ends early after 2.5 KiB in 0/segments/{UUID}.tar"),
+        (WHOLE[:1000], f"ends early after 0.977 KiB in 0/segments/{UUID}.tar"),
+        (WHOLE[:2000], f"ends early after 1.95 KiB in {MATRIX}"),
+        (WHOLE[:2560], f"ends early after 2.5 KiB, behind {MATRIX}"),
         (WHOLE[:4607], f"ends early after 4.5 KiB in 0/segments/{UUID}.tar"),
         (WHOLE[:4700], f"ends early after 4.59 KiB, behind 0/segments/{UUID}.tar"),
         (WHOLE[:5200], "ends early after 5.08 KiB in 0/wal/open-1"),
@@ -237,11 +202,7 @@ def test_every_flipped_bit_of_a_header_is_noticed() -> None:
             "is damaged after 13 KiB behind payload_index.json: there is data behind an end marker",
         ),
         (WHOLE[:5632] + b"x" * 512, "is damaged after 5.5 KiB behind 0/wal/open-1: there is no header of a tar"),
-        (tar(SHARD) + END, "its last entry is 0/shard_config.json; a whole snapshot ends with payload_index.json"),
-        (
-            tar([("segments/x.tar", segment()), ("shard_config.json", b"{}")]) + END,
-            "is the snapshot of a shard, not of a collection",
-        ),
+        (tar(FILES) + END, "its last entry is 0/shard_config.json; a whole snapshot ends with payload_index.json"),
         (replaced("config.json", None), "config.json is not in it"),
         (replaced("version.info", None), "version.info is not in it"),
         (replaced("version.info", b"new"), "version.info holds no version"),
@@ -260,7 +221,7 @@ def test_every_flipped_bit_of_a_header_is_noticed() -> None:
         ),
         (
             replaced(f"0/segments/{UUID}.tar", segment(without="segment.json", end=END)),
-            f"0/segments/{UUID}.tar has no segment.json, and a server would lose the segment",
+            f"0/segments/{UUID}.tar has no segment.json, and no server can load it",
         ),
         (
             replaced(f"0/segments/{UUID}.tar", b""),
@@ -272,24 +233,24 @@ def test_every_flipped_bit_of_a_header_is_noticed() -> None:
         ),
         (
             replaced(f"0/segments/{UUID}.tar", segment()[:1024]),
-            f"is damaged after 512 B behind 0/segments/{UUID}.tar: an entry of its tar reaches beyond the end of it",
+            f"is damaged after 512 B behind {MATRIX}: an entry of its tar reaches beyond the end of it",
         ),
         (
             replaced(f"0/segments/{UUID}.tar", segment() + END + b"x" * 512),
-            f"is damaged after 5.5 KiB behind 0/segments/{UUID}.tar: there is data behind an end marker",
+            f"is damaged after 5.5 KiB behind {VERSION}: there is data behind an end marker",
         ),
-        (tar([*SHARD, *root(shard_number=3)]) + END, "shard 1 of the collection is not in it"),
-        (tar([*SHARD, *root(shard_number=4_000_000_000)]) + END, "shard 1 of the collection is not in it"),
+        (tar([*FILES, *root(shard_number=3)]) + END, "shard 1 of the collection is not in it"),
+        (tar([*FILES, *root(shard_number=4_000_000_000)]) + END, "shard 1 of the collection is not in it"),
         (
-            tar([*SHARD, *root([{"key": "a", "shard_ids": [0, 5]}], sharding_method="custom")]) + END,
+            tar([*FILES, *root([{"key": "a", "shard_ids": [0, 5]}], sharding_method="custom")]) + END,
             "shard 5 of the collection is not in it",
         ),
         (
-            tar([*SHARD, *root(sharding_method="custom")[:2], root()[3]]) + END,
+            tar([*FILES, *root(sharding_method="custom")[:2], root()[3]]) + END,
             "shard_key_mapping.json is not in it",
         ),
         (
-            tar([*SHARD, ("version.info", b"1"), *root()]) + END,
+            tar([*FILES, ("version.info", b"1"), *root()]) + END,
             "is damaged after 9.5 KiB behind version.info: version.info is there twice",
         ),
         (
@@ -299,15 +260,19 @@ def test_every_flipped_bit_of_a_header_is_noticed() -> None:
         (entry("x", b"a", b"L") * 2, "is damaged after 1 KiB: two long names belong to one entry"),
         (entry("x", b"a", b"L"), "ends early after 1 KiB"),
         (
-            tar(SHARD) + holes("0/wal/open-2", [(0, 512), (256, 512)], 768),
+            tar([*shard(0)[-2:]]) + holes(f"0/segments/{UUID}.tar", [(512, 512)], 1024) + tar(root()) + END,
+            f"has 0/segments/{UUID}.tar with holes, which was not looked into",
+        ),
+        (
+            tar(FILES) + holes("0/wal/open-2", [(0, 512), (256, 512)], 768),
             "is damaged after 8.5 KiB behind 0/wal/open-2: the map of a file with holes does not add up",
         ),
         (
-            tar(SHARD) + holes("0/wal/open-2", [(0, 512)], 512, 1024),
+            tar(FILES) + holes("0/wal/open-2", [(0, 512)], 512, 1024),
             "is damaged after 8.5 KiB behind 0/wal/open-2: the map of a file with holes does not add up",
         ),
         (
-            tar(SHARD) + holes("0/wal/open-2", [(0, 512)], 9999),
+            tar(FILES) + holes("0/wal/open-2", [(0, 512)], 9999),
             "is damaged after 8.5 KiB behind 0/wal/open-2: the map of a file with holes does not add up",
         ),
         (
@@ -326,16 +291,12 @@ def test_what_is_wrong_is_said_in_words(archive: bytes, why: str) -> None:
 def test_the_size_of_an_entry_that_cannot_be_is_damage() -> None:
     info = tarfile.TarInfo("0/wal/open-2")
     info.size = 1 << 70
-    found = walked(tar(SHARD) + info.tobuf(tarfile.GNU_FORMAT))
+    found = walked(tar(FILES) + info.tobuf(tarfile.GNU_FORMAT))
     assert found.why == "is damaged after 8.5 KiB behind 0/shard_config.json: an entry has no size"
 
 
-def streamed(number: int, *names: str) -> list[Entry]:
-    return [(f"{number}/segments/{UUID}/files/{name}", b"{}") for name in names]
-
-
 MANY_HOLES = holes("0/wal/open-2", [(at, 512) for at in range(0, 65536, 1024)], 64512 + 512)
-SEGMENT = streamed(0, "payload_index/config.json", "segment.json", "version.info")
+SEGMENT = streamed(("payload_index/config.json", b"{}"), ("segment.json", b"{}"), ("version.info", b"0.6.0"))
 STREAMED = "has segments as folders, as a streamed snapshot has them"
 
 
@@ -343,30 +304,28 @@ STREAMED = "has segments as folders, as a streamed snapshot has them"
     ("archive", "notes"),
     [
         (WHOLE + bytes(9216), ()),
-        (tar([*SHARD, *shard(3, segment()), *root()]) + END, ()),
+        (tar([*FILES, *shard(3, segment()), *root()]) + END, ()),
         (tar(root([], sharding_method="custom", shard_number=2)) + END, ()),
-        (tar([*SHARD, *root([{"key": 7, "shard_ids": [0]}], sharding_method="custom")]) + END, ()),
-        (tar([*SHARD, *root({"north": [0]}, sharding_method="custom")]) + END, ()),
-        (tar((f"./{name}", data) for name, data in (*SHARD, *root())) + END, ()),
-        (b"".join(entry(name, data, b"\0") for name, data in (*SHARD, *root())) + END, ()),
+        (tar([*FILES, *root([{"key": 7, "shard_ids": [0]}], sharding_method="custom")]) + END, ()),
+        (tar([*FILES, *root({"north": [0]}, sharding_method="custom")]) + END, ()),
+        (tar((f"./{name}", data) for name, data in (*FILES, *root())) + END, ()),
+        (tar([*root(), *FILES]) + END, ()),
+        (entry("0", b"", b"5") + tar([*FILES, *root()[:3]]) + END, ()),
+        (b"".join(entry(name, data, b"\0") for name, data in (*FILES, *root())) + END, ()),
         (tar([*shard(0, segment(more=[(LONG, b"page")])), *root()]) + END, ()),
         (entry("0/", b"", b"5") + WHOLE, ()),
         (tar([*shard(0, segment(end=END + bytes(8192))), *root()]) + END, ()),
-        (tar(SHARD) + MANY_HOLES + tar(root()) + END, ()),
-        (tar([("0/new.json", b"{}"), *SHARD, *root()]) + END, ("has 0/new.json, which is not known",)),
-        (tar([*SHARD, ("new.json", b"{}"), *root()]) + END, ("has new.json, which is not known",)),
+        (tar(FILES) + MANY_HOLES + tar(root()) + END, ()),
+        (tar([("0/new.json", b"{}"), *FILES, *root()]) + END, ("has 0/new.json, which is not known",)),
+        (tar([*FILES, ("new.json", b"{}"), *root()]) + END, ("has new.json, which is not known",)),
         (entry("a", b"", b"2") + WHOLE, ("has entries of kind 2, which servers refuse",)),
         (entry("a", b"30 mtime=1\n", b"x") + WHOLE, ("has headers of kind x, which servers do not write",)),
         (tar([*shard(0)[:-2], *SEGMENT, *shard(0)[-2:], *root()]) + END, (STREAMED,)),
         (
-            tar([*shard(0)[-2:]]) + holes(f"0/segments/{UUID}.tar", [(512, 512)], 1024) + tar(root()) + END,
-            (f"has 0/segments/{UUID}.tar with holes, which was not looked into",),
-        ),
-        (
             tar([*shard(0, segment(), state={**STATE, "peers": {"7": "Partial"}}), *root()]) + END,
             ("shard 0 was Partial on the server that made it, so points may be missing from it",),
         ),
-        (b"".join(entry(name, data, form=tarfile.USTAR_FORMAT) for name, data in (*SHARD, *root())) + END, ()),
+        (b"".join(entry(name, data, form=tarfile.USTAR_FORMAT) for name, data in (*FILES, *root())) + END, ()),
     ],
 )  # fmt: skip
 def test_what_is_unknown_but_proves_no_damage_is_noted(archive: bytes, notes: tuple[str, ...]) -> None:
@@ -375,8 +334,14 @@ def test_what_is_unknown_but_proves_no_damage_is_noted(archive: bytes, notes: tu
 
 
 def test_a_streamed_segment_without_its_version_is_damage() -> None:
-    found = walked(tar([*streamed(0, "segment.json"), *shard(0)[-2:], *root()]) + END)
-    assert found.why == "shard 0 has a segment without its segment.json or version.info"
+    for segments in (
+        streamed(("segment.json", b"{}")),
+        [*streamed(("segment.json", b"{}")), *streamed(*SERVED, segment=OTHER)],
+        [*streamed(*SERVED, segment=OTHER), *streamed(("segment.json", b"{}"))],
+    ):
+        found = walked(tar([*segments, *shard(0)[-2:], *root()]) + END)
+        assert found.why == f"0/segments/{UUID} has no version.info, and a server would lose the segment"
+        assert found.where == Where(0, UUID, "version.info")
 
 
 def test_damage_is_known_before_the_download_has_ended() -> None:

@@ -1,10 +1,12 @@
 """The commands as people and scripts use them: answers, exit codes, JSON."""
 
+import gzip
 import os
 import subprocess
 
 import pytest
 from program import COMMAND, Program, archive, flip, until
+from tars import collection, segment
 
 
 def built(program: Program) -> None:
@@ -21,7 +23,7 @@ def test_backup_verify_list_and_show_agree(program: Program) -> None:
     assert made["locations"] == ["primary", "secondary"]
     checked = program.json("verify", made["id"])
     assert (checked["checked"], checked["bad"]) == (4, 0)
-    assert {one["level"] for one in checked["archives"]} == {"intact"}
+    assert (checked["level"], {one["level"] for one in checked["archives"]}) == ("well-formed", {"well-formed"})
     listed = program.json("list")["backups"]
     assert [one["id"] for one in listed] == [made["id"]]
     shown = program.json("show", "latest-good")
@@ -46,6 +48,31 @@ def test_a_damaged_copy_is_found_by_verify_and_the_other_stays_good(program: Pro
     assert copies["secondary"]["state"] == "good"
     flip(path, 500)
     assert program.json("verify", "--all")["bad"] == 0
+
+
+def test_a_file_that_is_called_a_snapshot_and_is_none_is_good_and_not_well_formed(program: Program) -> None:
+    archive(program.primary / "daily", "a.snapshot", b"PGP MESSAGE " * 500)
+    archive(program.primary / "daily", "b.tar.gz", gzip.compress(os.urandom(2000)))
+    answer = program.json("verify", "--all", expect=3)
+    assert [(one["state"], one["level"]) for one in answer["archives"]] == [("good", "intact")] * 2
+    words = {one["path"]: one["why"].partition("; ")[2] for one in answer["archives"]}
+    assert words["primary:daily/a.snapshot"].startswith("no Qdrant snapshot was found in it: ")
+    assert words["primary:daily/b.tar.gz"] == "gzip read to its end"
+    assert (
+        "2 good, 0 bad, 0 not comparable; 1 of the good ones not well-formed"
+        in program.run("verify", "--all", expect=3).stdout
+    )
+    assert program.json("verify", "--all", "--level", "intact")["bad"] == 0
+    (program.primary / "daily" / "a.snapshot").unlink()
+    assert program.json("verify", "--all")["checked"] == 1
+
+
+def test_a_snapshot_that_is_not_whole_is_bad_and_says_what_is_missing(program: Program) -> None:
+    archive(program.primary / "daily", "a.snapshot", collection(segment(without="version.info")))
+    answer = program.json("verify", "--all", "--level", "intact", expect=2)
+    assert answer["archives"][0]["state"] == "malformed"
+    assert answer["archives"][0]["why"].endswith(".tar has no version.info, and a server would lose the segment")
+    assert program.json("alert", "list", expect=2)["incidents"][0]["rule"] == "archive_bad"
 
 
 def test_one_collection_can_be_chosen_by_its_name(program: Program) -> None:
@@ -130,7 +157,7 @@ def test_reconcile_builds_the_ledger_from_the_folders(program: Program) -> None:
     archive(program.primary / "daily", "a.snapshot")
     built(program)
     program.json("backup")
-    program.run("verify", "--all")
+    program.run("verify", "--all", "--level", "intact")
     before = program.states()
     for path in program.state.glob("ledger.*"):
         path.unlink()

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from agent.adapters.shelf import streams
 from agent.adapters.shelf.look import kind, signature, signature_of
 from agent.errors import AgentError
-from agent.rules.archive import Reading, Signature, Stream
+from agent.rules.archive import Form, Reading, Signature, Stream
+from agent.rules.tarball import Walk
 from agent.rules.words import size
 
 _CHUNK = 1 << 20
@@ -49,26 +50,32 @@ def read(
     expected: Signature | None,
     *,
     stream: bool = True,
+    content: streams.Content | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[Reading, Signature]:
-    """Read an archive from its first byte to its last and hash it; decompress it too where `stream` is asked.
+    """Read an archive from its first byte to its last and hash it; look through what is in it where `stream` is asked.
 
     What was read is dropped from the page cache behind the reader, so that the database keeps its own pages.
-    Memory is constant whatever the file holds. `progress` is called with the bytes read since its last call.
+    Memory is constant whatever the file holds. `content` is given all that the archive holds, decompressed and in
+    order, in pieces that it may not keep; what it raises is raised. `progress` is called with the bytes read since its
+    last call.
 
     Raises:
         Moved: it is not the file `expected` describes, changed while it was read, or is open for writing.
     """
     began = time.perf_counter()
+    inside = _Inside(path, content) if stream or content is not None else None
     try:
         with _opened(path) as (fd, before):
             if (expected is not None and before != expected) or _being_written(fd):
                 raise Moved
             digest = hashlib.sha256()
-            total, inside = _read_through(fd, before.size, digest, progress, path if stream else None)
+            total = _read_through(fd, before.size, digest, progress, inside)
             if signature_of(os.fstat(fd)) != before or signature(path) != before:
                 raise Moved
     except (OSError, AgentError) as error:
+        if inside is not None and error is inside.raised:
+            raise
         if isinstance(error, FileNotFoundError):
             raise Moved from error
         seen = signature(path)
@@ -76,24 +83,61 @@ def read(
             raise Moved from error
         why = error.message if isinstance(error, AgentError) else _words(error)
         return Reading(error=why, seconds=time.perf_counter() - began), seen
-    state, why = inside.finish() if inside is not None else (Stream.PLAIN, "")
-    if not stream and total:
-        state = Stream.NOT_READ
-    return Reading(total, digest.hexdigest(), state, why, "", time.perf_counter() - began), before
+    state, why = inside.finish() if inside is not None else (Stream.NOT_READ if total else Stream.PLAIN, "")
+    form, form_why = inside.form(state) if inside is not None else (Form.NOT_READ, "")
+    return Reading(total, digest.hexdigest(), state, why, "", time.perf_counter() - began, form, form_why), before
+
+
+class _Inside:
+    """What an archive holds: it is decompressed, looked through, and handed on.
+
+    Attributes:
+        raised: what those raised to whom it was handed on.
+    """
+
+    def __init__(self, name: str, content: streams.Content | None) -> None:
+        self.raised: BaseException | None = None
+        self._name = name
+        self._content = content
+        self._walk = Walk()
+        self._stream: streams.Reader | None = None
+
+    def feed(self, data: memoryview) -> None:
+        """Take the next bytes of the file."""
+        if self._stream is None:
+            self._stream = streams.reader(self._name, bytes(data[: streams.HEAD]), self._take)
+        self._stream.feed(data)
+
+    def finish(self) -> tuple[Stream, str]:
+        """Tell what the stream was, and the decompressor's word where it was not complete."""
+        return self._stream.finish() if self._stream is not None else (Stream.PLAIN, "")
+
+    def form(self, state: Stream) -> tuple[Form, str]:
+        """Tell what was in it; of a stream without its end nothing is told."""
+        if self._stream is None or state not in {Stream.PLAIN, Stream.COMPLETE}:
+            return Form.NOT_READ, ""
+        outline = self._walk.finish()
+        return outline.form, outline.words
+
+    def _take(self, piece: memoryview) -> None:
+        self._walk.feed(piece)
+        if self._content is not None:
+            try:
+                self._content(piece)
+            except BaseException as error:
+                self.raised = error
+                raise
 
 
 def _read_through(
-    fd: int, expected: int, digest: "hashlib._Hash", progress: Callable[[int], None], name: str | None
-) -> tuple[int, streams.Reader | None]:
+    fd: int, expected: int, digest: "hashlib._Hash", progress: Callable[[int], None], inside: _Inside | None
+) -> int:
     buffer = memoryview(bytearray(min(_CHUNK, max(expected, 1) + 1)))
     large = expected > _DROP_EVERY
     if large:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
     total = dropped = 0
-    inside: streams.Reader | None = None
     while got := os.readv(fd, [buffer]):
-        if total == 0 and name is not None:
-            inside = streams.reader(name, bytes(buffer[: min(got, streams.HEAD)]))
         digest.update(buffer[:got])
         if inside is not None:
             inside.feed(buffer[:got])
@@ -106,7 +150,7 @@ def _read_through(
             dropped = total
     if large:
         os.posix_fadvise(fd, dropped, 0, os.POSIX_FADV_DONTNEED)
-    return total, inside
+    return total
 
 
 @contextlib.contextmanager

@@ -4,12 +4,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from agent.adapters.ledger.catalogue import Folder, Key
 from agent.adapters.shelf import look, read
 from agent.errors import AgentError
-from agent.rules import archive as rules
 from agent.rules import checksums, manifest
 from agent.rules.archive import Promise, Reading, Signature
 from agent.rules.words import printable, raw
@@ -18,14 +17,14 @@ from agent.rules.words import printable, raw
 class Work(Struct, frozen=True):
     """One file to be read: the signature it must still have, and whether to inflate it.
 
-    `proved` is the SHA-256 of content that has already been inflated to its end: if the file still
-    hashes to that, inflating it again would prove nothing.
+    `proved` is an earlier reading of content that was inflated to its end and looked through: if the file still has
+    its SHA-256, inflating it again would prove nothing.
     """
 
     key: Key
     path: str
     signature: Signature | None
-    proved: str = ""
+    proved: Reading | None = None
 
 
 class Outcome(Struct, frozen=True):
@@ -59,17 +58,13 @@ def read_back(work: Work, names: re.Pattern[str], progress: Callable[[int], None
 
 
 def _read_archive(work: Work, progress: Callable[[int], None]) -> Outcome:
-    reading, seen = read.read(work.path, work.signature, stream=not work.proved, progress=progress)
-    if work.proved and not reading.error:
-        if reading.sha256 == work.proved:
-            reading = _complete(reading)
+    reading, seen = read.read(work.path, work.signature, stream=work.proved is None, progress=progress)
+    if work.proved is not None and not reading.error:
+        if reading.sha256 == work.proved.sha256:
+            reading = structs.replace(work.proved, seconds=reading.seconds)
         else:
             reading, seen = read.read(work.path, seen, progress=progress)
     return Outcome(work.key, seen, reading=reading)
-
-
-def _complete(reading: Reading) -> Reading:
-    return Reading(reading.size, reading.sha256, rules.Stream.COMPLETE, "", "", reading.seconds)
 
 
 def _read_promises(work: Work, names: re.Pattern[str]) -> Outcome:

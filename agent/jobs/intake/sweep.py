@@ -12,7 +12,7 @@ from agent.jobs.intake import losses
 from agent.jobs.intake.reading import Outcome, Work, read_back
 from agent.jobs.intake.survey import Place, Survey, survey
 from agent.jobs.intake.verdicts import Telling, accept
-from agent.rules.archive import Signature, Stream
+from agent.rules.archive import Signature
 from agent.rules.checksums import is_checksum_file
 from agent.rules.words import raw
 
@@ -44,15 +44,14 @@ def look_over(
 def works(
     db: sqlite3.Connection, place: Place, files: Iterable[tuple[Key, Signature | None]], *, trust: bool
 ) -> list[Work]:
-    """What there is to read; with `trust`, content that was inflated whole before is only hashed."""
+    """What there is to read; with `trust`, content that was inflated and looked through before is only hashed."""
     root = os.path.realpath(place.path)
     found = []
     for key, signature in files:
         path = os.path.join(root, raw(key.folder), raw(key.name))
         known = catalogue.archive(db, key) if trust else None
-        whole = known is not None and known.reading is not None and known.reading.stream is Stream.COMPLETE
-        proved = known.reading.sha256 if whole and known is not None and known.reading is not None else ""
-        found.append(Work(key, path, signature, proved))
+        reading = known.reading if known is not None else None
+        found.append(Work(key, path, signature, reading if reading is not None and reading.proved else None))
     return found
 
 
