@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from typing import Any
 import pytest
 
 from agent.adapters import edge, snapshot_tar
+from agent.adapters.edge.config import server_config
+from agent.adapters.edge.engine import translated
 from agent.errors import AgentError, BadUsage, CannotWrite, Refused, TryLater, Unreachable
+from agent.rules.content import digest
 
 qdrant_edge = pytest.importorskip("qdrant_edge")
 
@@ -109,6 +113,53 @@ def test_a_source_says_what_it_holds(sample):
         assert source.payload_schema == {"city": "keyword"}
         assert source.config["params"]["vectors"] == {"size": DIMENSIONS, "distance": "Cosine"}
         assert source.engine_version == edge.version() == "qdrant-edge-py 0.9.0"
+
+
+def test_a_source_carries_what_a_copy_can_be_compared_with(sample):
+    with edge.open_collection(str(sample), NAME, snapshot_tar.plan) as source:
+        record = source.record
+    assert (record.probes_why, record.content_why) == ("", "")
+    assert len(record.probes) == 2
+    for probe in record.probes:
+        assert probe.query["params"] == {"exact": True}
+        assert len(probe.answers) == 10
+        assert (probe.answers[0]["id"], probe.answers[0]["score"]) == (probe.point, pytest.approx(1.0))
+    points = answers(sample, NAME)["points"]
+    assert (record.content.of, record.content.drawn, record.content.changed) == (POINTS, POINTS, 0)
+    assert record.content.points == {str(number): digest(vector, held) for number, (held, vector) in points.items()}
+
+
+def test_of_many_points_some_are_drawn(sample, monkeypatch):
+    monkeypatch.setattr("agent.adapters.edge.drawing._POINTS", 1000)
+    monkeypatch.setattr("agent.adapters.edge.drawing._SAMPLE", 100)
+    with edge.open_collection(str(sample), NAME, snapshot_tar.plan) as source:
+        first = source.record.content
+    with edge.open_collection(str(sample), NAME, snapshot_tar.plan) as source:
+        second = source.record.content
+    assert (first.of, first.drawn, len(first.points)) == (POINTS, 100, 100)
+    assert first.points.keys() != second.points.keys()
+
+
+def test_every_kind_of_vector_is_asked_about(tmp_path):
+    optimized(tmp_path / "rich")
+    with edge.open_collection(str(tmp_path), "rich", snapshot_tar.plan) as source:
+        asked = [(probe.vector, probe.kind) for probe in source.record.probes]
+    assert sorted(set(asked)) == [("", "dense"), ("image", "dense"), ("many", "multi"), ("words", "sparse")]
+    assert len(asked) == 8
+
+
+def test_points_that_cannot_be_read_are_backed_up_all_the_same(tmp_path):
+    edge.build_sample(str(tmp_path), "spoilt", 200, 8)
+    with edge.open_collection(str(tmp_path), "spoilt", snapshot_tar.plan):
+        pass  # removes redo journals
+    (page,) = tmp_path.glob("spoilt/segments/*/payload_storage/page_0.dat")
+    with page.open("r+b") as file:
+        file.write(bytes(1000))
+    with edge.open_collection(str(tmp_path), "spoilt", snapshot_tar.plan) as source:
+        record = source.record
+    assert source.points == 200
+    assert 0 < len(record.content.points) < 200
+    assert re.match(r"\d+ of 200 points could not be read: the payload of point ", record.content_why)
 
 
 def test_a_restored_archive_gives_the_same_answers(sample, tmp_path):
@@ -239,7 +290,7 @@ def test_a_damaged_log_is_told_in_the_words_of_the_engine(tmp_path):
 
 
 def test_an_interruption_of_the_engine_is_no_trouble_of_the_engine():
-    with pytest.raises(KeyboardInterrupt), edge._translated("any"):
+    with pytest.raises(KeyboardInterrupt), translated("any"):
         raise KeyboardInterrupt
 
 
@@ -361,7 +412,7 @@ def test_the_configuration_is_said_in_the_words_of_a_server(tmp_path):
 
 
 def test_values_that_are_not_set_are_left_to_the_server():
-    bare = edge.server_config({"sparse_vectors": {"words": {}}, "optimizers": {"default_segment_number": None}})
+    bare = server_config({"sparse_vectors": {"words": {}}, "optimizers": {"default_segment_number": None}})
     assert bare == {
         "params": {
             "vectors": {},

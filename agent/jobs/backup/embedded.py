@@ -61,13 +61,18 @@ class _Held:
             raise TryLater(f"{size:,} bytes came instead of {self.size:,}: it changed while it was read")
 
     def about(self) -> About:
-        source = self._source
+        source, recorded = self._source, self._source.record
         return About(
             points_before=source.points,
             points_after=source.points,
+            writes=0,
             shards=source.shards,
             config=source.config,
             payload_schema=source.payload_schema,
+            probes=recorded.probes,
+            probes_why=recorded.probes_why,
+            content=recorded.content,
+            content_why=recorded.content_why,
         )
 
 
