@@ -59,6 +59,7 @@ class CollectionEntry(Struct, frozen=True, kw_only=True):
         compression: format, and the library with its level.
         points_before: before the snapshot was made.
         points_after: when it had been read.
+        writes: how many operations were carried out on it between these two; None where that is not known.
         shards: those in the archive.
         peer: the cluster's peer that made it.
         snapshot: what the server called it.
@@ -70,6 +71,7 @@ class CollectionEntry(Struct, frozen=True, kw_only=True):
         probes: questions with their answers.
         probes_why: why there are not more of them.
         content: points with what they hold; None where nobody looked at any.
+        content_why: why there are not more of them.
         seconds: from the first question to the last byte read back.
     """
 
@@ -82,6 +84,7 @@ class CollectionEntry(Struct, frozen=True, kw_only=True):
     compression: dict[str, Any] = field(default_factory=dict)
     points_before: Number | None = None
     points_after: Number | None = None
+    writes: Number | None = None
     shards: list[int] = field(default_factory=list)
     peer: Number | None = None
     snapshot: str | None = None
@@ -93,6 +96,7 @@ class CollectionEntry(Struct, frozen=True, kw_only=True):
     probes: list[Probe] = field(default_factory=list)
     probes_why: str = ""
     content: Content | None = None
+    content_why: str = ""
     seconds: float | None = None
 
 

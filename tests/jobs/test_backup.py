@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 from small_disk import small_disk
+from tars import collection, segment
 
 from agent.adapters import edge
 from agent.adapters.ledger import catalogue, connect
@@ -33,7 +34,7 @@ from agent.jobs.backup.take import Taken, clean_leftovers, take
 from agent.jobs.intake import sweep
 from agent.jobs.intake.survey import Place
 from agent.jobs.intake.verdicts import Telling
-from agent.rules.archive import State
+from agent.rules.archive import INTACT, WELL_FORMED, State
 from agent.rules.incident import Policy
 from agent.rules.manifest import Failure, Manifest, decode
 
@@ -245,7 +246,8 @@ def test_a_backup_is_the_same_in_every_location_and_can_be_checked_without_us(sh
 
 def test_the_agent_finds_its_own_backup_good(shelves: Shelves, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("telemetry_disabled: true\n")
-    shelves.take({"docs": stream(content(1)), "a%2F b": stream(content(2))}, config_files=(f"{tmp_path}/config.yaml",))
+    made = {name: collection(segment(more=[("seed", content(seed))])) for seed, name in enumerate(("docs", "a%2F b"))}
+    shelves.take({name: stream(raw) for name, raw in made.items()}, config_files=(f"{tmp_path}/config.yaml",))
     with contextlib.closing(connect(str(tmp_path / "state"), create=True)) as db:
         places = [Place(name, str(root)) for name, root in shelves.roots.items()]
         telling = Telling(Policy(), {})
@@ -254,6 +256,9 @@ def test_the_agent_finds_its_own_backup_good(shelves: Shelves, tmp_path: Path) -
             for _ in sweep.prove(db, todo, NAMES, 64, lambda: NOW, telling):
                 pass
         assert [one.state for one in catalogue.archives(db)] == [State.GOOD] * 6
+        levels = {one.key.name: one.level for one in catalogue.archives(db)}
+        assert levels.pop("server-config.tar.gz") == INTACT
+        assert [*levels.values()] == [WELL_FORMED] * 2
 
 
 def test_collections_of_the_real_engine_are_tar_archives_in_gzip(shelves: Shelves, tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """Questions with exact answers, recorded at backup time, so that a restored copy can be asked the same."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from msgspec import json
+from msgspec import Struct, json
 
 from agent.adapters.qdrant.server import Server
 from agent.errors import AgentError
+from agent.rules.comparison import unlike
+from agent.rules.content import key
 from agent.rules.manifest import Probe
 from agent.rules.words import count
 
@@ -16,11 +18,27 @@ EACH, MOST = 2, 16
 # Above so many points an exact answer over all of them costs the server too much: it is asked over a sample.
 _WHOLE, _SAMPLE = 100_000, 500
 _ANSWERS = 10
+# How far a probe is set in.
+_INDENT = 8
 
 
-def ask(
-    server: Server, collection: str, params: dict[str, Any], points: int, budget: float, room: int
-) -> tuple[list[Probe], str]:
+class Asked(Struct, frozen=True, kw_only=True):
+    """Questions with their answers.
+
+    Attributes:
+        probes: those that were answered.
+        versions: of each one's answers, by id, the operation that changed the point last.
+        size: bytes that they take in the manifest.
+        why: why there are not more; empty if all were answered.
+    """
+
+    probes: tuple[Probe, ...] = ()
+    versions: tuple[Mapping[str, Any], ...] = ()
+    size: int = 0
+    why: str = ""
+
+
+def ask(server: Server, collection: str, params: Mapping[str, Any], points: int, budget: float, room: int) -> Asked:
     """Ask a handful of exact questions, each about a point that was drawn at random.
 
     Args:
@@ -30,32 +48,89 @@ def ask(
         points: how many it holds.
         budget: seconds for all of it.
         room: bytes that all of it may take in the manifest.
-
-    Returns:
-        The questions with their answers, and why there are not more of them; an empty text when all were answered.
     """
-    if not points:
-        return [], ""
-    until = time.monotonic() + budget
     found: list[Probe] = []
+    versions: list[Mapping[str, Any]] = []
+    size = 0
+
+    def so_far(why: str) -> Asked:
+        return Asked(probes=tuple(found), versions=tuple(versions), size=size, why=why)
+
+    if not points:
+        return so_far("")
+    until = time.monotonic() + budget
     try:
         drawn = _draw(server, collection, points, until)
         for using, kind in list(_vectors(params))[: MOST // EACH]:
             for point in [one for one in drawn if _vector(one, using)][:EACH]:
                 if time.monotonic() > until:
-                    return found, f"{count(len(found), 'probe')} took the time that all may take"
+                    return so_far(f"{count(len(found), 'probe')} took the time that all may take")
                 body = _question(point, using, drawn, points)
                 answers = server.query(collection, body, max(1.0, until - time.monotonic()))
                 told = [{"id": one["id"], "score": one["score"]} for one in answers]
                 probe = Probe(vector=using, kind=kind, point=point["id"], query=body, answers=told)
-                room -= len(json.encode(probe))
-                if room < 0:
-                    return found, f"{count(len(found), 'probe')} took the room that all may take"
+                needs = _size(probe)
+                if size + needs > room:
+                    return so_far(f"{count(len(found), 'probe')} took the room that all may take")
+                size += needs
                 found.append(probe)
+                versions.append(_versions(answers))
     except (AgentError, KeyError, TypeError) as error:
         server.wire.check()
-        return found, f"probes could not be asked: {error}"
-    return found, ""
+        return so_far(f"probes could not be asked: {error}")
+    return so_far("")
+
+
+def again(
+    server: Server, collection: str, asked: Asked, until: float, *, alone: bool = True
+) -> tuple[tuple[Probe, ...], str]:
+    """Ask the same questions once more, and keep those with the same answers, of points that nobody has changed.
+
+    Args:
+        server: that holds the collection.
+        collection: its name.
+        asked: the questions with their answers.
+        until: when to end (monotonic).
+        alone: whether it has no other peers: replicas number operations each in its own way.
+
+    Returns:
+        Those that are kept, and why these are not more; an empty text where they are all.
+    """
+    kept: list[Probe] = []
+    try:
+        for number, (probe, versions) in enumerate(zip(asked.probes, asked.versions, strict=True)):
+            if time.monotonic() > until:
+                left = count(len(asked.probes) - number, "probe")
+                return tuple(kept), f"{left} could not be asked again in the time that all may take"
+            found = server.query(collection, probe.query, max(1.0, until - time.monotonic()))
+            if _alike(probe, found) and (not alone or _kept(versions, _versions(found))):
+                kept.append(probe)
+    except (AgentError, KeyError, TypeError) as error:
+        server.wire.check()
+        return tuple(kept), f"probes could not be asked again: {error}"
+    changed = len(asked.probes) - len(kept)
+    return tuple(kept), f"{count(changed, 'probe')} had other answers afterwards" if changed else asked.why
+
+
+def _size(probe: Probe) -> int:
+    """Bytes of a probe in the manifest, where each number has a line of its own."""
+    text = json.format(json.encode(probe))
+    return len(text) + (text.count(b"\n") + 1) * _INDENT + len(",\n")
+
+
+def _versions(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {key(one["id"]): one.get("version") for one in answers}
+
+
+def _kept(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether no point of both answers was changed in between, be it for a moment only."""
+    return all(before[one] == after[one] for one in before.keys() & after.keys())
+
+
+def _alike(probe: Probe, found: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the answers are the recorded ones, but for ties and rounding."""
+    then, now = ([(one["id"], one["score"]) for one in answers] for answers in (probe.answers, found))
+    return not unlike(then, [now], probe.query["limit"])
 
 
 def _draw(server: Server, collection: str, points: int, until: float) -> list[dict[str, Any]]:
@@ -78,12 +153,17 @@ def _question(point: dict[str, Any], using: str, drawn: list[dict[str, Any]], po
     return body
 
 
-def _vectors(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name and kind of each vector that a point may have; the unnamed one has the name ""."""
-    dense = params.get("vectors") or {}
-    named = {"": dense} if isinstance(dense.get("size"), int) else dense
-    for name, one in named.items():
-        yield name, "multi" if isinstance(one, dict) and one.get("multivector_config") else "dense"
+def dense(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parameters of each dense vector that a point may have, one or many of them; the unnamed one is called ""."""
+    vectors = params.get("vectors") or {}
+    named = {"": vectors} if isinstance(vectors.get("size"), int) else vectors
+    return {name: one for name, one in named.items() if isinstance(one, dict)}
+
+
+def _vectors(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and kind of each vector that a point may have."""
+    for name, one in dense(params).items():
+        yield name, "multi" if one.get("multivector_config") else "dense"
     for name in params.get("sparse_vectors") or {}:
         yield name, "sparse"
 

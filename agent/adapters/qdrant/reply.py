@@ -18,8 +18,8 @@ from agent.rules.words import size
 T = TypeVar("T")
 
 _PIECE = 64 << 10
-# Bytes of an answer that are looked at for its words, and characters of those that are shown.
-_READ, _SHOWN = 64 << 10, 300
+# Bytes of an answer that are looked at for its words, where it is a good one and where not; characters that are shown.
+_GLANCE, _READ, _SHOWN = 2 << 10, 64 << 10, 300
 
 
 class Answer(Struct, frozen=True):
@@ -93,7 +93,7 @@ class Reply:
             body += piece[:got]
             if len(body) > most:
                 raise Garbled(f"an answer of more than {size(most)}", "Does engine.url name a Qdrant server?")
-        words, own = _said(self.status, bytes(body[:_READ]), self._key)
+        words, own = _said(self.status, bytes(body[: _READ if self.status >= 400 else _GLANCE]), self._key)
         clock = _moment(self.headers.get("Date"))
         return Answer(self.status, bytes(body), words, own, clock, _pause(self.headers.get("Retry-After"), clock))
 

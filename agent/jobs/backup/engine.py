@@ -34,6 +34,7 @@ class About(Struct, frozen=True, kw_only=True):
 
     points_before: int | None
     points_after: int | None
+    writes: int | None = None
     shards: tuple[int, ...] = ()
     config: dict[str, Any] = {}
     payload_schema: dict[str, Any] = {}
@@ -44,6 +45,7 @@ class About(Struct, frozen=True, kw_only=True):
     probes: tuple[Any, ...] = ()
     probes_why: str = ""
     content: Content | None = None
+    content_why: str = ""
 
 
 class Stream(Protocol):

@@ -1,28 +1,21 @@
 """A native snapshot of a Qdrant server: read as a stream, watched on its way, and compared with the server's word."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from msgspec import Struct, json
+from msgspec import json
 
 from agent.adapters.qdrant.download import Download
+from agent.adapters.qdrant.operations import Operations
 from agent.adapters.qdrant.server import Server, Snapshot
-from agent.errors import AgentError, Damaged, TryLater
+from agent.errors import Damaged, TryLater
+from agent.jobs.backup import witness
 from agent.jobs.backup.engine import About
-from agent.rules.manifest import Probe
+from agent.jobs.backup.witness import After, Before
 from agent.rules.outline import Outline
 from agent.rules.tarball import Walk
-
-_COUNTING = 300.0
-
-
-class Before(Struct, frozen=True):
-    """What was found out before the snapshot was made."""
-
-    points: int | None
-    probes: tuple[Probe, ...]
-    why: str
 
 
 class Held:
@@ -32,18 +25,29 @@ class Held:
         server: it lies there.
         name: of the collection.
         made: what the server says of it.
-        info: the collection's own, from before it was made.
-        before: what else was found out then.
+        info: the collection's own, from before it was made; empty where the server tells nothing of it.
+        before: how the collection was then.
+        operations: of this server.
     """
 
     tries = 3
 
-    def __init__(self, server: Server, name: str, made: Snapshot, info: dict[str, Any], before: Before) -> None:
+    def __init__(
+        self,
+        server: Server,
+        name: str,
+        made: Snapshot,
+        info: dict[str, Any],
+        before: Before,
+        operations: Operations,
+    ) -> None:
         self._server = server
         self._name = name
         self._made = made
         self._info = info
         self._before = before
+        self._operations = operations
+        self._since = time.monotonic()
         self._walk = Walk()
         self._outline: Outline | None = None
         self.size = made.size
@@ -78,12 +82,13 @@ class Held:
         """What is known of it, now that it was read."""
         outline = self._outline
         assert outline is not None  # noqa: S101 - confirmed before
-        after, why = counted(self._server, self._name) if self._info else (None, "")
+        after = self._after()
         config = self._info.get("config") or _config(outline)
         params = config.get("params") or {}
         return About(
             points_before=self._before.points,
-            points_after=after,
+            points_after=after.points,
+            writes=after.writes,
             shards=outline.local,
             config=config,
             payload_schema=_schema(outline),
@@ -91,9 +96,16 @@ class Held:
             server_sha256=self._made.checksum,
             sharding=params.get("sharding_method") or "auto",
             shard_keys=_keys(outline),
-            probes=self._before.probes,
-            probes_why=self._before.why or why,
+            probes=after.probes,
+            probes_why=after.probes_why,
+            content=after.content,
+            content_why=after.content_why,
         )
+
+    def _after(self) -> After:
+        if not self._info:
+            return After(probes_why=self._before.why, content_why=self._before.why)
+        return witness.after(self._server, self._name, self._before, self._operations, self._since)
 
 
 class Watched:
@@ -108,16 +120,6 @@ class Watched:
         got = self._download.readinto(buffer)
         self._walk.feed(buffer[:got])
         return got
-
-
-def counted(server: Server, name: str) -> tuple[int | None, str]:
-    """The exact number of points, or why it is not known."""
-    try:
-        return server.count(name, _COUNTING), ""
-    except AgentError as error:
-        if server.wire.halted():
-            raise
-        return None, f"the points could not be counted: {error.message}"
 
 
 def _config(outline: Outline) -> dict[str, Any]:

@@ -1,29 +1,32 @@
 """A Qdrant server, or the peers of a cluster, as an engine: native snapshots, read over REST."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from agent.adapters import host
-from agent.adapters.qdrant import probes, snapshot
+from agent.adapters.qdrant import snapshot
 from agent.adapters.qdrant.address import Address
+from agent.adapters.qdrant.operations import Operations
 from agent.adapters.qdrant.server import Server, Snapshot
 from agent.adapters.qdrant.snapshot import Journal, Ticket
 from agent.adapters.qdrant.trouble import Away, Busy, Lost
 from agent.adapters.qdrant.wire import Wire
 from agent.errors import AgentError, CannotWrite, NoRights, TryLater, Unreachable
+from agent.jobs.backup import witness
 from agent.jobs.backup.engine import Halted, Piece, Surroundings
-from agent.jobs.backup.native import Before, Held, counted
+from agent.jobs.backup.native import Held
+from agent.jobs.backup.witness import Before, Look
 from agent.rules.cluster import Layout, Peer, gaps
-from agent.rules.manifest import Failure, Probe
+from agent.rules.manifest import Failure
 from agent.rules.names import literal
 from agent.rules.words import count, span
 from agent.rules.words import size as in_words
 
-_PROBING = 30.0
-# All probes of a backup together, and those of one collection at least: a manifest is read whole.
-_PROBES, _PROBES_EACH = 8 << 20, 64 << 10
+# Bytes that all probes and points may take in a manifest, which is read whole.
+_ROOM = 8 << 20
 
 
 class Remote:
@@ -53,7 +56,9 @@ class Remote:
         self._folders = folders
         self._include = include
         self._say = say
-        self._room = _PROBES
+        self._room = _ROOM
+        self._operations = Operations([])
+        self._looks: dict[str, Look] = {}
         self._layout = Layout()
         self._by_peer: dict[int | None, Address] = {None: addresses[0]}
 
@@ -110,9 +115,8 @@ class Remote:
     def pieces(self, names: list[str]) -> tuple[list[Piece], list[Failure]]:
         """One archive a collection; in a cluster, one for each peer that holds shards of it."""
         names, failed = self._allowed(names)
-        self._room = max(_PROBES_EACH, _PROBES // max(1, len(names)))
         if self._servers[0].cluster()["status"] != "enabled":
-            return [Piece(name) for name in names], failed
+            return self._planned([Piece(name) for name in names]), failed
         peers: list[Peer] = []
         for server in self._servers:
             try:
@@ -129,7 +133,15 @@ class Remote:
                 except AgentError as error:
                     failed.append(Failure(name=name, why=f"{server.url} does not say where its shards are: {error}"))
         self._layout = Layout(tuple(peers), placed)
-        return [Piece(name, peer) for name in names for peer in self._layout.holders(name)], failed
+        return self._planned([Piece(name, peer) for name in names for peer in self._layout.holders(name)]), failed
+
+    def _planned(self, pieces: list[Piece]) -> list[Piece]:
+        """Make ready for these pieces."""
+        self._room = _ROOM // max(1, len(pieces))
+        self._looks = {name: Look(archives) for name, archives in Counter(one.collection for one in pieces).items()}
+        if self._layout.known().keys() <= self._by_peer.keys():  # else something could be written unseen
+            self._operations = Operations(list(dict.fromkeys(self._by_peer.values())))
+        return pieces
 
     def _allowed(self, names: list[str]) -> tuple[list[str], list[Failure]]:
         """The collections of which the key may make snapshots.
@@ -153,15 +165,18 @@ class Remote:
         server = Server(Wire(address, halted))
         name = piece.collection
         info, unknown = _info(server, name)
-        points, why = counted(server, name) if info else (None, unknown)
-        asked: list[Probe] = []
-        if points and not why:
-            asked, why = probes.ask(server, name, info["config"]["params"], points, _PROBING, self._room)
+        before = self._before(server, piece, info) if info else Before(why=unknown)
         made, ticket = snapshot.make(server, name, self._journal, time.monotonic() + self._deadline)
         try:
-            yield Held(server, name, made, info, Before(points, tuple(asked), why))
+            yield Held(server, name, made, info, before, self._operations)
         finally:
             self._delete(Server(Wire(address)), piece, made, ticket)
+
+    def _before(self, server: Server, piece: Piece, info: dict[str, Any]) -> Before:
+        name, params, alone = piece.collection, info["config"]["params"], piece.peer is None
+        return self._looks[name].once(
+            lambda: witness.before(server, name, params, self._operations, self._room, alone=alone)
+        )
 
     def surroundings(self) -> Surroundings:
         """Version, aliases, and the cluster."""

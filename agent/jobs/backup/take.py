@@ -197,12 +197,12 @@ def _describe(described: Manifest, places: Places, permissions: Permissions, not
     """RESTORE.md, SHA256SUMS, and last of all the manifest: a folder without one is not a backup of ours."""
     listed: list[CollectionEntry | FileEntry] = [*described.collections, *described.files]
     sums = b"".join(checksums.line(entry.sha256, entry.file) for entry in listed)
-    text = notes(described).encode()
+    text, said = notes(described).encode(), manifest.encode(described)
 
     def into(folder: str) -> None:
         write.write_file(os.path.join(folder, "RESTORE.md"), text, permissions)
         write.write_file(os.path.join(folder, checksums.SUMS), sums, permissions)
-        write.write_file(os.path.join(folder, checksums.MANIFEST), manifest.encode(described), permissions)
+        write.write_file(os.path.join(folder, checksums.MANIFEST), said, permissions)
 
     places.each(into)
 
