@@ -75,14 +75,28 @@ def questions() -> Iterator[Question]:
     yield "POST", "/collections/aliases", {"actions": [ALIAS]}
     yield "POST", "/collections/aliases", {"actions": [{"unknown": 1}]}
     yield "POST", "/collections/aliases", {}
-    yield "GET", "/aliases", None
+    first = {"create_alias": {"collection_name": C, "alias_name": "a_standin_first"}}
+    nowhere = {"create_alias": {"collection_name": "a_standin_none", "alias_name": "a_standin_second"}}
+    yield "POST", "/collections/aliases", {"actions": [first, nowhere]}
     yield "GET", path_of(C, "/aliases"), None
+    unset = [{"delete_alias": {"alias_name": one}} for one in ("a_standin_first", "a_standin_never")]
+    yield "POST", "/collections/aliases", {"actions": unset}
+    yield "POST", "/collections/aliases", {"actions": []}
+    yield "GET", path_of(C, "/aliases"), None
+    yield "PUT", path_of("a_standin_alias"), CONFIG
+    yield "DELETE", path_of("a_standin_alias"), None
+    yield "PATCH", path_of(C), {"params": {"read_fan_out_factor": 1, "read_fan_out_delay_ms": 20}}
+    yield "PATCH", path_of("a_standin_none"), {"params": {}}
+    yield "GET", path_of(C), None
     yield "GET", path_of("a_standin_alias"), None
     yield "GET", path_of(C, "/shards"), None
     yield "GET", "/cluster", None
     yield "GET", path_of(C, "/cluster"), None
     yield "GET", path_of("a_standin_none", "/cluster"), None
     yield "PUT", path_of(C, "/shards"), {"shard_key": "x"}
+    yield "POST", path_of(C, "/shards/delete"), {"shard_key": "x"}
+    yield "POST", path_of(C, "/cluster"), {"move_shard": {"shard_id": 0, "from_peer_id": 1, "to_peer_id": 2}}
+    yield "POST", path_of(C, "/cluster"), {"unknown": {}}
     yield "GET", "/nowhere", None
     yield "POST", "/collections", {}
     yield "GET", "/snapshots", None
@@ -167,7 +181,7 @@ def both(tmp_path: Path) -> Iterator[tuple[Client, Client]]:
 
 def _clear(client: Client) -> None:
     """Leave nothing: snapshots outlive their collection, and are seen again once there is one of that name."""
-    for name in (C, OTHER):
+    for name in (C, OTHER, "a_standin_alias"):
         client.ask("PUT", path_of(name), {})
         for one in client.ask("GET", path_of(name, "/snapshots")).result:
             assert client.ask("DELETE", path_of_snapshot(name, one["name"])).result
@@ -228,6 +242,13 @@ def _restores(client: Client) -> list[tuple[str, Reply]]:
     ]
     locations = ("nowhere", "ftp://host/path", "file:///nowhere/at/all", "http://127.0.0.1:1/none")
     replies += [(one, client.ask("PUT", recover, {"location": one})) for one in locations]
+    assert client.ask("POST", "/collections/aliases", {"actions": [ALIAS]}).result
+    alias = path_of("a_standin_alias", "/snapshots/upload")
+    replies += [
+        ("over an alias", client.upload(alias, archive, "alias.snapshot")),
+        ("no collection of that name", client.ask("GET", "/collections")),
+        ("lies elsewhere", client.ask("GET", path_of(C, "/snapshots"))),
+    ]
     assert client.ask("DELETE", path_of(C)).result
     assert client.ask("PUT", path_of(C), {"vectors": {"size": 3, "distance": "Dot"}}).result
     replies.append(("another size", client.upload(upload, archive)))

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,48 @@ def test_it_recovers_from_its_own_folder_and_from_another_server(
     asked = {"location": there, "api_key": "full", "checksum": hashlib.sha256(archive).hexdigest()}
     assert client.ask("PUT", recover, asked).result
     assert client.ask("PUT", recover, {**asked, "checksum": "0" * 64}).status == 400
+
+
+def test_a_restore_is_said_to_be_done_and_nothing_was_restored(server: StandIn, client: Client, archive: bytes) -> None:
+    server.faults.add("hollow", times=1)
+    assert client.upload(path_of("new", "/snapshots/upload"), archive).result is True
+    assert points(client, "new") == []
+    assert client.upload(path_of("new", "/snapshots/upload"), archive).result is True
+    assert len(points(client, "new")) == 6
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_restore_keeps_only_some_of_the_points(server: StandIn, client: Client, archive: bytes, kept: int) -> None:
+    server.faults.add("partial", after=kept)
+    assert client.upload(path_of("new", "/snapshots/upload"), archive).result is True
+    assert [one["id"] for one in points(client, "new")] == list(range(kept))
+
+
+@pytest.mark.parametrize(("at", "status"), [("", 200), ("half", 500)])
+def test_a_server_dies_while_it_restores(server: StandIn, client: Client, archive: bytes, at: str, status: int) -> None:
+    server.faults.add("die", at=at, seconds=0.0, times=1)
+    with pytest.raises(OSError):  # noqa: PT011 - a connection that ends, in whatever words
+        client.upload(path_of("c", "/snapshots/upload"), archive)
+    until(lambda: server.up)
+    assert client.ask("POST", path_of("c", "/points/count"), {}).status == status
+    assert client.upload(path_of("c", "/snapshots/upload"), archive).result is True
+    assert len(points(client, "c")) == 6
+
+
+def test_an_upload_to_an_alias_is_restored_over_the_collection_behind_it(
+    server: StandIn, client: Client, archive: bytes
+) -> None:
+    change = {"create_alias": {"collection_name": "c", "alias_name": "other"}}
+    assert client.ask("POST", "/collections/aliases", {"actions": [change]}).result
+    assert client.ask("POST", path_of("c", "/points/delete?wait=true"), {"points": [1]}).result
+    assert client.upload(path_of("other", "/snapshots/upload"), archive, "x.snapshot").result is True
+    assert len(points(client, "c")) == 6
+    assert (server.snapshots_dir / "other" / "x.snapshot").exists()
+
+
+def test_a_proxy_refuses_an_upload_before_it_is_read(server: StandIn, client: Client, archive: bytes) -> None:
+    server.faults.add("refuse", on="upload", status=413, times=1)
+    with suppress(OSError):  # the answer may come while it is still being sent
+        assert client.upload(path_of("new", "/snapshots/upload"), archive).status == 413
+    client.close()  # as the other side did
+    assert not client.ask("GET", path_of("new", "/exists")).result["exists"]

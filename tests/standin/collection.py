@@ -1,6 +1,5 @@
 """One collection: shards of the embedded engine on one peer or several."""
 
-import hashlib
 import json
 import shutil
 import threading
@@ -12,11 +11,11 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from agent.adapters import snapshot_tar
 from standin import shapes
 from standin.answers import Refused, internal, wrong_input
 
 _FORMAT = b"0.4.2"  # of collections in Qdrant 1.7 to 1.19
+_UNREAD, _DIRTY = "1 of 1 read operations failed", "Dirty shard - shard is not fully initialized"
 _ASCENDING = {"Euclid", "Manhattan"}
 
 
@@ -27,6 +26,8 @@ class Collection:
         folders: peer id to its folder for this collection.
         placement: shard id to peer id to the state of that replica.
         down: ids of the peers that do not run; shared by all collections.
+        broken: shard id and peer id of replicas that were not restored to their end.
+        operation: number of the last operation.
     """
 
     def __init__(self, name: str, config: dict[str, Any], folders: Mapping[int, Path], down: set[int]) -> None:
@@ -34,9 +35,10 @@ class Collection:
         self.schema: dict[str, Any] = {}
         self.keys: dict[str | int, list[int]] = {}
         self.placement: dict[int, dict[int, str]] = {}
+        self.broken: set[tuple[int, int]] = set()
         self.lock = threading.RLock()
         self._shards: dict[tuple[int, int], Any] = {}
-        self._operation = 0
+        self.operation = 0
         self._changed = True
 
     def place(self, number: int, peers: Sequence[int]) -> None:
@@ -56,7 +58,7 @@ class Collection:
         """Write what a restart has to find."""
         for folder in self.folders.values():
             folder.mkdir(parents=True, exist_ok=True)
-            for name, data in self._root_files().items():
+            for name, data in self.root_files().items():
                 (folder / name).write_bytes(data)
 
     def close(self) -> None:
@@ -101,8 +103,8 @@ class Collection:
                     if optimize and self.config["optimizer_config"]["indexing_threshold"] != _INDEXING:
                         self._shards[number, peer].optimize()
             self._changed = True
-            self._operation += 1
-            return self._operation
+            self.operation += 1
+            return self.operation
 
     def _targets(self, key: str | int | None) -> list[int]:
         if self.config["params"].get("sharding_method") != "custom":
@@ -177,12 +179,13 @@ class Collection:
         }
 
     def points(self, peer: int) -> int:
-        """How many there are, by an estimate that is quick."""
-        return sum(info.points_count for info in self._each(peer, lambda shard: shard.info()))
+        """How many there are, by an estimate that is quick and asks nobody who cannot answer."""
+        where = ((number, peer if peer in states else next(iter(states))) for number, states in self.placement.items())
+        return sum(self.points_in(*one) for one in where)
 
     def points_in(self, number: int, peer: int) -> int:
         with self.lock:
-            return int(self._shards[number, peer].info().points_count)
+            return 0 if (number, peer) in self.broken else int(self._shards[number, peer].info().points_count)
 
     def _each(self, peer: int, ask: Callable[[Any], Any]) -> list[Any]:
         with self.lock, _told():
@@ -191,10 +194,11 @@ class Collection:
     def _replica(self, number: int, peer: int) -> Any:
         active = [one for one, state in self.placement[number].items() if state == "Active" and one not in self.down]
         if not active:
-            raise internal("1 of 1 read operations failed:\n  Service internal error: tcp connect error")
-        return self._shards[number, peer if peer in active else active[0]]
-
-    # --- archive
+            raise internal(f"{_UNREAD}:\n  Service internal error: tcp connect error")
+        chosen = number, peer if peer in active else active[0]
+        if chosen in self.broken:
+            raise internal(f"{_UNREAD}:\n  Service internal error: Failed to Get Info,  {_DIRTY}")
+        return self._shards[chosen]
 
     def restore(self, peer: int, shards: Mapping[int, Path], schema: dict[str, Any]) -> None:
         """Put these shards in place of what this peer holds; what is lost when they do not open stays lost."""
@@ -206,41 +210,45 @@ class Collection:
                 self._shards.pop((number, peer)).close()
                 shutil.rmtree(self.folder(number, peer))
                 shutil.move(shards[number], self.folder(number, peer))
-                self.placement[number][peer] = "Dead"
+                self.broken.add((number, peer))
                 try:
                     self._shards[number, peer] = edge.EdgeShard.load(str(self.folder(number, peer)))
                 except Exception as trouble:
                     shutil.rmtree(self.folder(number, peer))
                     self._create(number, peer)
                     raise internal(f"failed to load local shard {number}: {trouble}") from trouble
-                self.placement[number][peer] = "Active"
+                self.broken.discard((number, peer))
+                for other in self.placement[number].keys() - {peer}:  # what was restored counts, and is copied there
+                    self.discard(number, other)
+                    self.copy(number, peer, other)
             self._changed = True
         self.save()
+
+    def copy(self, number: int, source: int, target: int) -> None:
+        """Make a replica of a shard at another peer."""
+        with self.lock:
+            if target not in self.placement[number]:
+                self._shards.pop((number, source)).close()
+                shutil.copytree(self.folder(number, source), self.folder(number, target))
+                for peer in (source, target):
+                    self._shards[number, peer] = edge.EdgeShard.load(str(self.folder(number, peer)))
+            self.placement[number][target] = "Active"
+
+    def discard(self, number: int, peer: int) -> None:
+        """Give up a replica, and with the last one the shard."""
+        with self.lock:
+            self._shards.pop((number, peer)).close()
+            shutil.rmtree(self.folder(number, peer))
+            del self.placement[number][peer]
+            if not self.placement[number]:
+                del self.placement[number]
 
     def _create(self, number: int, peer: int) -> None:
         folder, config = self.folder(number, peer), shapes.engine_config(self.config)
         folder.mkdir(parents=True)
         self._shards[number, peer] = edge.EdgeShard.create(str(folder), config)
 
-    def archive(self, peer: int, target: Path) -> str:
-        """Write the snapshot of what this peer holds, and return its SHA-256."""
-        digest = hashlib.sha256()
-        with self.lock:
-            self._settle()
-            shards, files = {}, {}
-            for number, states in self.placement.items():
-                shards[number] = str(self.folder(number, peer) if peer in states else _nothing(self.folders[peer]))
-                said = {str(one): state for one, state in states.items()}
-                state = {"is_local": peer in states, "this_peer_id": peer, "peers": said}
-                files[number] = {"replica_state.json": _compact(state), "shard_config.json": b'{"type":"ReplicaSet"}'}
-            plan = snapshot_tar.plan(shards, self._root_files(), files)
-            with target.open("wb") as file:
-                for chunk in plan.chunks():
-                    file.write(chunk)
-                    digest.update(chunk)
-        return digest.hexdigest()
-
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Open every shard anew, which replays and removes the redo journals that older servers do not know."""
         if not self._changed:
             return
@@ -250,13 +258,13 @@ class Collection:
             self._shards[number, peer] = edge.EdgeShard.load(str(self.folder(number, peer)))
         self._changed = False
 
-    def _root_files(self) -> dict[str, bytes]:
+    def root_files(self) -> dict[str, bytes]:
         keys = [{"key": key, "shard_ids": numbers} for key, numbers in self.keys.items()]
         return {
             "version.info": _FORMAT,
-            "config.json": _compact(self.config),
-            "shard_key_mapping.json": _compact(keys),
-            "payload_index.json": _compact({"schema": self.schema}),
+            "config.json": compact(self.config),
+            "shard_key_mapping.json": compact(keys),
+            "payload_index.json": compact({"schema": self.schema}),
         }
 
 
@@ -277,14 +285,7 @@ def _asked(given: Any) -> Any:
     return given if isinstance(given, bool | list) else bool(given)
 
 
-def _nothing(folder: Path) -> Path:
-    """A shard folder without anything in it, for what other peers hold."""
-    for part in ("segments", "wal"):
-        (folder / "elsewhere" / part).mkdir(parents=True, exist_ok=True)
-    return folder / "elsewhere"
-
-
-def _compact(value: Any) -> bytes:
+def compact(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 

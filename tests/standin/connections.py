@@ -17,6 +17,7 @@ from standin import download, routes, spoilt, upload
 from standin.answers import Answer, Dropped, Refused, error, plain
 from standin.keys import Access
 from standin.request import Request
+from standin.route import Match
 
 if TYPE_CHECKING:
     from standin.server import StandIn
@@ -149,26 +150,34 @@ class _Handler(BaseHTTPRequestHandler):
             body = b"".join(upload.body(self.rfile, headers))
             self._answer(standin, match, msgspec.structs.replace(request, body=body), seen)
 
-    def _upload(self, standin: "StandIn", match: routes.Match | None, request: Request, seen: Seen) -> None:
+    def _upload(self, standin: "StandIn", match: Match | None, request: Request, seen: Seen) -> None:
         """Take the archive to disk, unless the key forbids it: the real server then reads nothing either."""
         access = standin.keys.access(seen.headers)
         if isinstance(access, Answer) or not access.manages:
             self.close_connection = True
             self._answer(standin, match, request, seen)
             return
+        wrong = spoilt.instead(standin, "upload", seen.collection, self.server.listener.dying)
+        if wrong is not None:
+            self.close_connection = True
+            self._send(wrong, seen)
+            return
         spool = standin.snapshots.draft()
         try:
             wrongs = standin.faults.take("upload", seen.collection, "drop")
             upload.receive(upload.body(self.rfile, seen.headers), spool, wrongs)
-            self._answer(standin, match, msgspec.structs.replace(request, spool=spool), seen)
+            self._perform(standin, match, msgspec.structs.replace(request, spool=spool), seen)
         finally:
             spool.unlink(missing_ok=True)
 
-    def _answer(self, standin: "StandIn", match: routes.Match | None, request: Request, seen: Seen) -> None:
+    def _answer(self, standin: "StandIn", match: Match | None, request: Request, seen: Seen) -> None:
         wrong = spoilt.instead(standin, seen.operation, seen.collection, self.server.listener.dying)
-        if wrong is not None:
+        if wrong is None:
+            self._perform(standin, match, request, seen)
+        else:
             self._send(wrong, seen)
-            return
+
+    def _perform(self, standin: "StandIn", match: Match | None, request: Request, seen: Seen) -> None:
         access = standin.keys.access(seen.headers)
         if isinstance(access, Answer):
             if match is None or match.route.need != "open":
@@ -186,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = routes.perform(standin, match, msgspec.structs.replace(request, faults=wrongs))
         self._send(spoilt.afterwards(wrongs["lost"]) if "lost" in wrongs else answer, seen)
 
-    def _download(self, standin: "StandIn", match: routes.Match, request: Request, seen: Seen) -> None:
+    def _download(self, standin: "StandIn", match: Match, request: Request, seen: Seen) -> None:
         try:
             routes.allow(match, request)
             path = standin.snapshots.find(standin.store.get(match.collection).name, match.name)

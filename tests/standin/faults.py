@@ -25,7 +25,11 @@ _WHERE = {
     "linger": "create",
     "foreign": "create",
     "status": "info",
+    "queue": "info",
     "dead_replica": ANYWHERE,
+    "hollow": "upload",
+    "partial": "upload",
+    "die": "upload",
 }
 
 
@@ -34,8 +38,8 @@ class Fault(Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: what:
-            refuse: answer with `status` and `text`; `headers` are added. 401 and 403 are plain text, 502 and 503 are
-                a proxy's HTML, all others are the server's JSON.
+            refuse: answer with `status` and `text`; `headers` are added. 401 and 403 are plain text, 413, 502, 503 and
+                504 are a proxy's HTML, all others are the server's JSON. An upload is answered before it is read.
             garbage: answer 200 with something that is not JSON.
             hang: accept, and never answer.
             lost: do as asked, and close the connection instead of answering, or answer with the page of a proxy when
@@ -53,7 +57,12 @@ class Fault(Struct, frozen=True, kw_only=True):
             linger: a snapshot takes `seconds`, or until `Faults.release`; so does a restore `on` "upload", "recover".
             foreign: somebody else's snapshot appears just before the one that is asked for.
             status: the collection's status is `state`, and `text` the optimizer's error.
+            queue: `after` updates have yet to be carried out.
             dead_replica: shard 0 of this peer is in `state` "Dead".
+            hollow: a restore is said to be done, and nothing was restored; `on` "move" the same of a shard's moving.
+            partial: a restore keeps only `after` of the points.
+            die: a server dies while it restores, and comes back after `seconds` (None: when it is started); `at`
+                "half" leaves the collection so that it cannot be read.
         on: operation, such as "download", "create", "list", "delete", "info", "count"; "*" is any.
         collection: only there; "" is any.
         times: how many requests; None is all.

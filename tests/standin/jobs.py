@@ -42,10 +42,11 @@ class Job:
 
 
 class Jobs:
-    """The running jobs of one kind."""
+    """The running jobs of one kind; `known` are the collections that had one."""
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
+        self.known: set[str] = set()
         self._lock = threading.Lock()
         self._running: dict[Job, threading.Thread] = {}
 
@@ -55,6 +56,7 @@ class Jobs:
         thread = threading.Thread(target=self._run, args=(job, work))
         with self._lock:
             self._running[job] = thread
+            self.known.add(collection)
             thread.start()  # within, so that `lose` finds none that cannot be joined yet
         return job
 

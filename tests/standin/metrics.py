@@ -36,7 +36,7 @@ def text(server: "StandIn") -> str:
             "snapshot_recovery_running",
             "gauge",
             "amount of snapshot recovery operations currently running",
-            _ids({name: server.restores.jobs.running(name) for name in there}),
+            _ids({name: server.restores.jobs.running(name) for name in server.restores.jobs.known | there.keys()}),
         ),
         (
             "snapshot_created_total",
@@ -50,7 +50,7 @@ def text(server: "StandIn") -> str:
 
 
 def telemetry(server: "StandIn", access: Access) -> dict[str, Any]:
-    """The answer of `GET /telemetry`."""
+    """The answer of `GET /telemetry`, in details as with `details_level=3` where the key may see them."""
     said: dict[str, Any] = {
         "id": "3e4f44e9-514d-48f1-aa03-20a8a199e53b",
         "app": {"name": "qdrant", "version": server.version, "startup": server.since},
@@ -58,8 +58,21 @@ def telemetry(server: "StandIn", access: Access) -> dict[str, Any]:
     }
     if access.collections is None:
         said["cluster"] = {"enabled": server.store.distributed, "resharding_enabled": False}
+        said["collections"]["collections"] = [
+            {
+                "id": name,
+                "shards": [_shard(number, one.operation, here=server.peer_id in peers) for number, peers in placed],
+            }
+            for name, one in sorted(server.store.collections.items())
+            for placed in [sorted(one.placement.items())]
+        ]
         said["requests"] = {"rest": {"responses": {}}, "grpc": {"responses": {}}}
     return said
+
+
+def _shard(number: int, operation: int, *, here: bool) -> dict[str, Any]:
+    queue = {"length": 0, "op_num": operation}
+    return {"id": number, "local": {"update_queue": queue} if here else None}
 
 
 def _ids(values: Mapping[str, int]) -> dict[str, int]:

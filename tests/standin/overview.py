@@ -12,7 +12,10 @@ def info(server: "StandIn", name: str) -> dict[str, Any]:
     said = collection.facts(server.peer_id)
     if server.snapshots.jobs.running(collection.name):
         said["status"] = "yellow"
-    fault = server.faults.take("info", collection.name, "status").get("status")
+    faults = server.faults.take("info", collection.name, "status", "queue")
+    if "queue" in faults:
+        said["update_queue"] = {"length": faults["queue"].after}
+    fault = faults.get("status")
     if fault is not None:
         said["status"] = fault.state or said["status"]
         said["optimizer_status"] = {"error": fault.text} if fault.text else said["optimizer_status"]

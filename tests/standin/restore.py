@@ -5,19 +5,23 @@ import json
 import re
 import shutil
 import tarfile
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from standin.answers import Refused, internal, wrong_input
-from standin.faults import Faults
+from standin.faults import Fault, Faults
 from standin.jobs import Job, Jobs
 from standin.snapshots import Snapshots
 from standin.store import Store, check_name
+
+if TYPE_CHECKING:
+    from standin.collection import Collection
 
 _PRIORITIES = ("no_sync", "snapshot", "replica")
 
@@ -25,8 +29,11 @@ _PRIORITIES = ("no_sync", "snapshot", "replica")
 class Restores:
     """What restores the collections of one server."""
 
-    def __init__(self, snapshots: Snapshots, store: Store, peer: int, faults: Faults) -> None:
+    def __init__(
+        self, snapshots: Snapshots, store: Store, peer: int, faults: Faults, restart: Callable[[float | None], None]
+    ) -> None:
         self._snapshots, self._store, self._peer, self._faults = snapshots, store, peer, faults
+        self._restart = restart
         self.jobs = Jobs(faults)
 
     def from_upload(self, collection: str, options: Mapping[str, str], upload: Path, name: str) -> Job:
@@ -77,7 +84,7 @@ class Restores:
         return self._restore("recover", job, archive)
 
     def _restore(self, operation: str, job: Job, archive: Path) -> bool:
-        how = self._faults.take(operation, job.collection, "linger")
+        how = self._faults.take(operation, job.collection, "linger", "hollow", "partial", "die")
         if "linger" in how:
             self._faults.pause(how["linger"].seconds, job.lost)
         folder = self._snapshots.draft()
@@ -92,13 +99,30 @@ class Restores:
                 text = f"Can't restore snapshot in local mode with missing data at shard: {shards[missing[0]]}"
                 raise internal(text)
             collection = self._store.take_over(job.collection, config)
-            if not job.lost.is_set():
+            if "die" in how:
+                self._die(how["die"], job, collection)
+            if not job.lost.is_set() and "hollow" not in how:
                 collection.restore(self._peer, held, schema)
+            if "partial" in how:
+                _keep(collection, self._peer, how["partial"].after)
         except (tarfile.TarError, ValueError) as bad:
             raise internal("File IO error: Malformed tar archive, reached unknown entry") from bad
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return True
+
+    def _die(self, how: Fault, job: Job, collection: "Collection") -> None:
+        """Let the server die, from a thread of its own: this one would wait for itself."""
+        if how.at == "half":
+            collection.broken |= {(number, peer) for number, peers in collection.placement.items() for peer in peers}
+        threading.Thread(target=self._restart, args=(how.seconds,)).start()
+        job.lost.wait()
+
+
+def _keep(collection: "Collection", peer: int, most: int) -> None:
+    """Lose all points but so many."""
+    kept = [one["id"] for one in collection.scroll(peer, {"limit": most})[0]] if most else []
+    collection.delete({"filter": {"must_not": [{"has_id": kept}]}})
 
 
 def unpack(archive: Path, folder: Path) -> None:

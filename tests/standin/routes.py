@@ -1,15 +1,11 @@
 """What each request of the REST API does."""
 
-import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
-from standin import metrics, overview, upload
-from standin.answers import Answer, Refused, accepted, bare_json, error, plain, result
-from standin.faults import Fault
+from standin import cluster_routes, metrics, overview, snapshot_routes
+from standin.answers import Answer, Refused, bare_json, error, plain, result
 from standin.request import Request
+from standin.route import Match, Route
 from standin.store import check_path
 
 if TYPE_CHECKING:
@@ -17,27 +13,6 @@ if TYPE_CHECKING:
 
 KINDS = ("bare", "no_checksum", "wrong_checksum", "lost")
 COMMIT = "db8fa43fcb6aedec1e739487e17a99731b74590a"
-
-
-Do = Callable[["StandIn", Request, str, str], Answer]
-
-
-class Route(Struct, frozen=True):
-    """A route: its method and path, the operation's name for faults, what it needs, and what it does."""
-
-    method: str
-    path: str
-    operation: str
-    need: str
-    do: Do
-
-
-class Match(Struct, frozen=True):
-    """A route that matches, with the collection and the last part of the path."""
-
-    route: Route
-    collection: str
-    name: str
 
 
 def find(method: str, segments: tuple[str, ...]) -> Match | None:
@@ -107,6 +82,11 @@ def _create(server: "StandIn", request: Request, collection: str, *_: str) -> An
     return result(True, request.elapsed)
 
 
+def _update(server: "StandIn", request: Request, collection: str, *_: str) -> Answer:
+    server.store.update(collection, request.json)
+    return result(True, request.elapsed)
+
+
 def _drop(server: "StandIn", request: Request, collection: str, *_: str) -> Answer:
     return result(server.store.drop(collection), request.elapsed)
 
@@ -125,24 +105,6 @@ def _aliases(server: "StandIn", request: Request, collection: str, *_: str) -> A
 def _change_aliases(server: "StandIn", request: Request, *_: str) -> Answer:
     server.store.change_aliases(request.json["actions"])
     return result(True, request.elapsed)
-
-
-def _shard_keys(server: "StandIn", request: Request, collection: str, *_: str) -> Answer:
-    keys = [{"key": key} for key in server.store.get(collection).keys]
-    return result({"shard_keys": keys} if keys else {}, request.elapsed)
-
-
-def _add_key(server: "StandIn", request: Request, collection: str, *_: str) -> Answer:
-    server.store.add_key(collection, request.json["shard_key"], request.json.get("shards_number"))
-    return result(True, request.elapsed)
-
-
-def _cluster(server: "StandIn", request: Request, *_: str) -> Answer:
-    return result(server.cluster_status(), request.elapsed)
-
-
-def _collection_cluster(server: "StandIn", request: Request, collection: str, *_: str) -> Answer:
-    return result(overview.cluster(server, collection), request.elapsed)
 
 
 def _written(operation: int, request: Request) -> Answer:
@@ -198,65 +160,6 @@ def _retrieve(server: "StandIn", request: Request, collection: str, *_: str) -> 
     return result(server.store.get(collection).retrieve(server.peer_id, request.json), request.elapsed)
 
 
-def _list_snapshots(server: "StandIn", request: Request, collection: str, *_: str) -> Answer:
-    listed = server.snapshots.list(server.store.get(collection).name)
-    return result([_described(one, request.faults) for one in listed], request.elapsed)
-
-
-def _full_snapshots(server: "StandIn", request: Request, *_: str) -> Answer:
-    return result([], request.elapsed)
-
-
-def _create_snapshot(server: "StandIn", request: Request, collection: str, *_: str) -> Answer:
-    wait = request.waits(default=True)
-    job = server.snapshots.start(server.store.get(collection).name)
-    if not wait:
-        return accepted(request.elapsed)
-    if "lost" in request.faults:
-        return accepted(request.elapsed)  # which nobody sees
-    return result(_described(job.wait(), request.faults), request.elapsed)
-
-
-def _described(said: dict[str, Any], faults: dict[str, Fault]) -> dict[str, Any]:
-    if faults.keys() & {"bare", "no_checksum"}:
-        return {key: value for key, value in said.items() if key != "checksum"}
-    if "wrong_checksum" in faults:
-        return {**said, "checksum": re.sub("^.", lambda first: "1" if first[0] == "0" else "0", said["checksum"])}
-    return said
-
-
-def _delete_snapshot(server: "StandIn", request: Request, collection: str, name: str) -> Answer:
-    wait = request.waits(default=True)
-    server.snapshots.delete(server.store.get(collection).name, name)
-    return result(True, request.elapsed) if wait else accepted(request.elapsed)
-
-
-def _upload(server: "StandIn", request: Request, collection: str, *_: str) -> Answer:
-    wait = request.waits(default=True)
-    kind = request.headers.get("content-type", "")
-    if request.spool is None or not kind.startswith("multipart/form-data"):
-        return plain(415, "ContentTypeIncompatible")
-    target = server.snapshots.draft()
-    name = upload.extract(request.spool, kind, target)
-    if name is None:
-        return plain(400, "Required field is missing: snapshot")
-    job = server.restores.from_upload(collection, request.options, target, name)
-    return result(job.wait(), request.elapsed) if wait else accepted(request.elapsed)
-
-
-def _recover(server: "StandIn", request: Request, collection: str, *_: str) -> Answer:
-    wait = request.waits(default=True)
-    location = request.json["location"]
-    if "://" not in location:
-        raise Refused(400, f'Format error in JSON body: relative URL without a base: "{location}"')
-    job = server.restores.from_location(collection, request.json)
-    return result(job.wait(), request.elapsed) if wait else accepted(request.elapsed)
-
-
-def _download(*_: Any) -> Answer:
-    raise AssertionError("a download is no single answer, see server.py")
-
-
 ROUTES = (
     Route("GET", "/", "root", "open", _root),
     Route("GET", "/healthz", "health", "open", _healthy),
@@ -264,19 +167,15 @@ ROUTES = (
     Route("GET", "/readyz", "health", "open", _ready),
     Route("GET", "/metrics", "metrics", "global", _metrics),
     Route("GET", "/telemetry", "telemetry", "read", _telemetry),
-    Route("GET", "/cluster", "cluster", "global", _cluster),
-    Route("GET", "/snapshots", "full_snapshots", "global", _full_snapshots),
     Route("GET", "/aliases", "aliases", "read", _aliases),
     Route("GET", "/collections", "collections", "read", _collections),
     Route("POST", "/collections/aliases", "change_aliases", "manage", _change_aliases),
     Route("GET", "/collections/{c}", "info", "read", _info),
     Route("PUT", "/collections/{c}", "create_collection", "manage", _create),
+    Route("PATCH", "/collections/{c}", "update_collection", "manage", _update),
     Route("DELETE", "/collections/{c}", "drop_collection", "manage", _drop),
     Route("GET", "/collections/{c}/exists", "exists", "read", _exists),
     Route("GET", "/collections/{c}/aliases", "aliases", "read", _aliases),
-    Route("GET", "/collections/{c}/shards", "shard_keys", "read", _shard_keys),
-    Route("PUT", "/collections/{c}/shards", "add_shard_key", "manage", _add_key),
-    Route("GET", "/collections/{c}/cluster", "collection_cluster", "read", _collection_cluster),
     Route("PUT", "/collections/{c}/index", "index", "write", _index),
     Route("PUT", "/collections/{c}/points", "upsert", "write", _upsert),
     Route("POST", "/collections/{c}/points", "retrieve", "read", _retrieve),
@@ -284,10 +183,6 @@ ROUTES = (
     Route("POST", "/collections/{c}/points/count", "count", "read", _count),
     Route("POST", "/collections/{c}/points/query", "query", "read", _query),
     Route("POST", "/collections/{c}/points/scroll", "scroll", "read", _scroll),
-    Route("GET", "/collections/{c}/snapshots", "list", "read", _list_snapshots),
-    Route("POST", "/collections/{c}/snapshots", "create", "write", _create_snapshot),
-    Route("POST", "/collections/{c}/snapshots/upload", "upload", "manage", _upload),
-    Route("PUT", "/collections/{c}/snapshots/recover", "recover", "manage", _recover),
-    Route("GET", "/collections/{c}/snapshots/{name}", "download", "read", _download),
-    Route("DELETE", "/collections/{c}/snapshots/{name}", "delete", "write", _delete_snapshot),
+    *cluster_routes.ROUTES,
+    *snapshot_routes.ROUTES,
 )

@@ -64,7 +64,7 @@ class StandIn:
         self.store = store or Store({peer_id: folder / "storage"})
         temporary = folder / "storage" / "tmp"
         self.snapshots = Snapshots(self.snapshots_dir, temporary, peer_id, self.store, self.faults)
-        self.restores = Restores(self.snapshots, self.store, peer_id, self.faults)
+        self.restores = Restores(self.snapshots, self.store, peer_id, self.faults, self.restart)
         self._premade = dict(premade or {})
         self._port = port
         self._listener: Listener | None = None

@@ -14,6 +14,7 @@ from typing import Any
 from standin.answers import Refused
 from standin.faults import Fault, Faults
 from standin.jobs import Job, Jobs
+from standin.packing import pack
 from standin.store import Store
 
 _SUFFIX = ".checksum"
@@ -98,7 +99,7 @@ class Snapshots:
 
     def _writer(self, collection: str) -> Callable[[Path], str]:
         if collection not in self._premade:
-            return lambda draft: self._store.get(collection).archive(self._peer, draft)
+            return lambda draft: pack(self._store.get(collection), self._peer, draft)
         path, checksum = self._premade[collection]
 
         def link(draft: Path) -> str:

@@ -50,7 +50,7 @@ def _refusal(fault: Fault) -> Answer:
     match fault.status:
         case 401 | 403:
             return plain(fault.status, fault.text or "Invalid API key or JWT", fault.headers)
-        case 502 | 503 | 504:
+        case 413 | 502 | 503 | 504:
             page = fault.text or _PROXY.format(f"{fault.status} {phrase(fault.status)}")
             return Answer(fault.status, page.encode(), {"content-type": "text/html", **fault.headers})
         case 404:

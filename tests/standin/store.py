@@ -67,8 +67,12 @@ class Store:
             self._make(name, config)
 
     def take_over(self, name: str, config: dict[str, Any]) -> "Collection":
-        """The collection that is to be restored, made if it is missing, refused if it is another kind."""
+        """The collection that is to be restored, made if it is missing, refused if it is another kind.
+
+        As on a real server an alias leads to its collection, whose archive this then need not be.
+        """
         with self.lock:
+            name = self.aliases.get(name, name)
             if name not in self.collections:
                 self._make(name, config)
             found = self.collections[name]
@@ -93,26 +97,52 @@ class Store:
             self._save_aliases()
             return True
 
-    def add_key(self, name: str, key: str | int, shards: int | None) -> None:
+    def add_key(self, name: str, asked: Mapping[str, Any]) -> None:
         """Make the shards of a shard key."""
-        collection = self.get(name)
+        collection, key = self.get(name), asked["shard_key"]
         if not self.distributed:
             raise Refused(400, "Bad request: Distributed mode disabled")
+        if collection.config["params"].get("sharding_method") != "custom":
+            raise Refused(400, "Bad request: Shard Key cannot be created with Auto sharding method")
+        if key in collection.keys:
+            raise Refused(400, f"Bad request: Sharding key {json.dumps(key)} already exists for collection {name}")
+        where, params = asked.get("placement") or list(self.folders), collection.config["params"]
+        for peer in where:
+            check_peer(self, peer)
         with collection.lock:
             start = 1 + max(collection.placement, default=0)
-            numbers = list(range(start, start + (shards or collection.config["params"]["shard_number"])))
+            numbers = list(range(start, start + (asked.get("shards_number") or params["shard_number"])))
             for number in numbers:
-                collection.place(number, self._peers(number, collection.config))
+                copies = asked.get("replication_factor") or params["replication_factor"]
+                collection.place(number, _spread(where, number, copies))
             collection.keys[key] = numbers
             collection.save()
 
+    def drop_key(self, name: str, key: str | int) -> None:
+        """Remove a shard key with its shards."""
+        collection = self.get(name)
+        if not self.distributed:
+            raise Refused(400, "Bad request: Distributed mode disabled")
+        if key not in collection.keys:
+            raise Refused(400, f"Bad request: Sharding key {json.dumps(key)} does not exist for collection {name}")
+        with collection.lock:
+            for number in collection.keys.pop(key):
+                for peer in list(collection.placement[number]):
+                    collection.discard(number, peer)
+            collection.save()
+
+    def update(self, name: str, asked: Mapping[str, Any]) -> None:
+        """Change the params of a collection."""
+        collection = self.get(name)
+        collection.config["params"] |= asked.get("params") or {}
+        collection.save()
+
     def change_aliases(self, actions: Sequence[Mapping[str, Any]]) -> None:
+        """Make one after the other: as on a real server, those before one that fails are made."""
         with self.lock:
-            changed = dict(self.aliases)
             for action in actions:
-                self._change(changed, action)
-            self.aliases = changed
-            self._save_aliases()
+                self._change(self.aliases, action)
+                self._save_aliases()
 
     def _change(self, aliases: dict[str, str], action: Mapping[str, Any]) -> None:
         match action:
@@ -155,9 +185,7 @@ class Store:
         return {peer: folder / "collections" / name for peer, folder in self.folders.items()}
 
     def _peers(self, number: int, config: Mapping[str, Any]) -> list[int]:
-        peers = list(self.folders)
-        copies = min(len(peers), config["params"]["replication_factor"])
-        return [peers[(number + step) % len(peers)] for step in range(copies)]
+        return _spread(list(self.folders), number, config["params"]["replication_factor"])
 
     def _load(self) -> None:
         ((peer, folder),) = self.folders.items()
@@ -202,6 +230,12 @@ def server_config(asked: Mapping[str, Any]) -> dict[str, Any]:
     return config | {key: asked[key] for key in ("strict_mode_config", "metadata") if key in asked}
 
 
+def check_peer(store: Store, peer: int) -> None:
+    """Refuse a peer that is not one of the cluster."""
+    if peer not in store.folders:
+        raise Refused(400, f"Bad request: Peer {peer} does not exist")
+
+
 def check_path(name: str) -> None:
     """Refuse what never was a collection's name."""
     _refuse(name, "/\0")
@@ -226,6 +260,11 @@ def _check(vectors: Mapping[str, Any]) -> None:
         if not one.get("size") or one.get("distance") not in {"Cosine", "Dot", "Euclid", "Manhattan"}:
             kind = "data did not match any variant of untagged enum VectorsConfig"
             raise Refused(400, f"Format error in JSON body: {kind} at line 1 column 40")
+
+
+def _spread(peers: Sequence[int], number: int, copies: int) -> list[int]:
+    """The peers that get a replica of a shard."""
+    return [peers[(number + step) % len(peers)] for step in range(min(len(peers), copies))]
 
 
 def _given(value: Any) -> Any:

@@ -35,6 +35,7 @@ class Line:
         self._silence = silence
         self._check = check
         self._first: float | None = None
+        self._early = b""
         self.file: io.BufferedReader = io.BufferedReader(_Incoming(self._receive))
 
     def join(self, address: Any, host: str, tls: ssl.SSLContext | None) -> None:
@@ -68,6 +69,23 @@ class Line:
             until = time.monotonic() + self._silence
             rest = rest[self._patiently(partial(self._sock.send, rest), select.POLLOUT, until) :]
 
+    def offer(self, data: Any) -> bool:
+        """Send it all, unless an answer comes meanwhile, or nobody takes it any more; returns whether it was sent.
+
+        Who refuses what comes says so at once and hangs up: what was said can be read all the same.
+        """
+        rest = memoryview(data).cast("B")
+        until = time.monotonic() + self._silence
+        while rest and not self._spoken():
+            try:
+                rest = rest[self._sock.send(rest) :]
+                until = time.monotonic() + self._silence
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                self._wait(select.POLLIN | select.POLLOUT, until)
+            except OSError:
+                return False
+        return not rest
+
     def makefile(self, *_how: object) -> io.BufferedReader:
         """What comes in."""
         return self.file
@@ -79,7 +97,20 @@ class Line:
         """Let go of the connection."""
         self._sock.close()
 
+    def _spoken(self) -> bool:
+        """Whether the other side has said something, or has hung up."""
+        try:
+            self._early = self._early or self._sock.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        except OSError:
+            pass
+        return True
+
     def _receive(self, buffer: Any) -> int:
+        if self._early:
+            buffer[:1], self._early = self._early, b""
+            return 1
         until = self._first or time.monotonic() + self._silence
         got = self._patiently(partial(self._sock.recv_into, buffer), select.POLLIN, until)
         self._first = None

@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from msgspec import Struct
 from agent.adapters.qdrant import shapes
 from agent.adapters.qdrant.reply import parsed, refusal, result
 from agent.adapters.qdrant.trouble import Garbled, Lost
-from agent.adapters.qdrant.wire import Wire
+from agent.adapters.qdrant.wire import T, Wire
 from agent.errors import AgentError, NoRights
 
 # Where somebody waits, or another answer does as well: a question is asked again for so many seconds.
@@ -35,6 +36,13 @@ class Identity(Struct, frozen=True):
 
     version: str
     commit: str = ""
+
+
+class Points(Struct, frozen=True):
+    """Points as REST tells them, and how many bytes that took."""
+
+    found: list[dict[str, Any]]
+    size: int
 
 
 class Server:
@@ -81,8 +89,43 @@ class Server:
 
     def query(self, collection: str, body: dict[str, Any], timeout: float) -> list[dict[str, Any]]:
         """The points that answer a query; the server gives up after `timeout` seconds."""
-        path = f"{_at(collection)}/points/query?timeout={max(1, int(timeout))}"
-        return self.wire.ask("POST", path, shapes.Hits, body, patience=_SOON, takes=timeout + _WAY).points
+        return self._queried(collection, body, timeout, shapes.Hits).points
+
+    def find(self, collection: str, body: dict[str, Any], timeout: float) -> list[shapes.Hit]:
+        """Like `query`, for many points: of each just its id and version."""
+        return self._queried(collection, body | {"with_payload": False}, timeout, shapes.BareHits).points
+
+    def retrieve(
+        self, collection: str, points: Sequence[int | str], timeout: float, *, patience: float = _SOON
+    ) -> Points:
+        """These points, as far as they are there, with their vectors and payload."""
+        path = f"{_at(collection)}/points?timeout={max(1, int(timeout))}"
+        body = {"ids": points, "with_vector": True, "with_payload": True}
+        got = self.wire.answer("POST", path, body, patience=patience, takes=timeout + _WAY)
+        return Points(result(got, f"POST {path}", list[dict[str, Any]]), len(got.body))
+
+    def pending(self, collection: str) -> int | None:
+        """How many updates the server took in and has not carried out; None where it does not tell (before 1.17).
+
+        Points that a search does not show before they are indexed count as well. The update that it is at does not.
+        """
+        queue = self.wire.ask("GET", _at(collection), shapes.Queued, patience=_SOON).update_queue
+        return None if queue is None else queue.length + (queue.deferred_points or 0)
+
+    def operations(self) -> dict[str, dict[int, int]]:
+        """Number of the last operation on each local shard, by collection; where it does not tell, there is none.
+
+        Raises:
+            NoRights: the key may not ask that.
+        """
+        told = self.wire.ask("GET", "/telemetry?details_level=3&timeout=10", shapes.Telemetry, patience=0)
+        numbers: dict[str, dict[int, int]] = {}
+        for one in told.collections.kept:
+            local = {shard.id: shard.local.update_queue for shard in one.shards or () if shard.local}
+            known = {shard: queue.op_num for shard, queue in local.items() if queue and queue.op_num is not None}
+            if known and known.keys() == local.keys():
+                numbers[one.id] = known
+        return numbers
 
     def cluster(self) -> dict[str, Any]:
         """What `/cluster` says; `status` is disabled or enabled.
@@ -111,6 +154,7 @@ class Server:
         return {
             name: sum((shard.vectors_size_bytes or 0) + (shard.payloads_size_bytes or 0) for shard in shards)
             for name, shards in local.items()
+            if any(shard.vectors_size_bytes is not None for shard in shards)
         }
 
     def sees_all(self) -> bool:
@@ -131,7 +175,7 @@ class Server:
         """Whether the server is making a snapshot of a collection now; None when it does not tell."""
         got = self.wire.answer("GET", "/metrics?timeout=10")
         if got.status == 200:
-            running = _gauge(got.body.decode("utf-8", "replace"), collection)
+            running = gauge(got.body.decode("utf-8", "replace"), "snapshot_creation_running", collection)
             if running is not None:
                 return running
         # A key for some collections may not read metrics, and 1.16 leaves out collections without a snapshot so far.
@@ -176,6 +220,10 @@ class Server:
         """Where a snapshot is read from."""
         return f"{_at(collection)}/snapshots/{quote(name, safe='')}"
 
+    def _queried(self, collection: str, body: dict[str, Any], timeout: float, shape: type[T]) -> T:
+        path = f"{_at(collection)}/points/query?timeout={max(1, int(timeout))}"
+        return self.wire.ask("POST", path, shape, body, patience=_SOON, takes=timeout + _WAY)
+
     def _told(self, path: str, shape: Any) -> dict[str, Any]:
         """All that the server says, once what matters of it has this shape."""
         got = self.wire.answer("GET", path)
@@ -194,16 +242,16 @@ def stamp(name: str) -> float | None:
         return None
 
 
+def gauge(metrics: str, name: str, collection: str) -> bool | None:
+    """Whether a gauge of a collection is above zero in Prometheus' text, where a prefix may stand before its name."""
+    label = collection.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    found = re.search(rf'{name}\{{id="{re.escape(label)}"\}} (\S+)', metrics)
+    return None if found is None else found[1] not in {"0", "0.0"}
+
+
 def _at(collection: str) -> str:
     return f"/collections/{quote(collection, safe='')}"
 
 
 def _snapshot(told: shapes.Description) -> Snapshot:
     return Snapshot(told.name, told.size, told.checksum.lower() if told.checksum else None, stamp(told.name))
-
-
-def _gauge(metrics: str, collection: str) -> bool | None:
-    """What Prometheus' text says of a collection's snapshots; a prefix may stand before the name."""
-    label = collection.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    found = re.search(rf'snapshot_creation_running\{{id="{re.escape(label)}"\}} (\S+)', metrics)
-    return None if found is None else found[1] not in {"0", "0.0"}

@@ -52,6 +52,18 @@ class Info(Struct):
     points_count: int | None = None
 
 
+class _Queue(Struct):
+    length: int = 0
+    deferred_points: int | None = None
+    op_num: int | None = None
+
+
+class Queued(Struct):
+    """Of `/collections/{name}` too, since 1.17."""
+
+    update_queue: _Queue | None = None
+
+
 class Count(Struct):
     """Of `/collections/{name}/points/count`."""
 
@@ -62,6 +74,19 @@ class Hits(Struct):
     """Of `/collections/{name}/points/query`."""
 
     points: list[dict[str, Any]]
+
+
+class Hit(Struct, gc=False):
+    """A point of which the rest does not matter; the version is 0 where nothing was searched for, -1 where not told."""
+
+    id: int | str
+    version: int = -1
+
+
+class BareHits(Struct):
+    """Of `/collections/{name}/points/query`."""
+
+    points: list[Hit]
 
 
 class Cluster(Struct):
@@ -101,9 +126,11 @@ class Description(Struct):
 class _Load(Struct):
     vectors_size_bytes: int | None = None
     payloads_size_bytes: int | None = None
+    update_queue: _Queue | None = None
 
 
 class _Loaded(Struct):
+    id: int = 0
     local: _Load | None = None
 
 

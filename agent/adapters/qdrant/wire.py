@@ -6,7 +6,8 @@ import itertools
 import math
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -107,12 +108,7 @@ class Wire:
             Garbled, Untrusted: what speaks there is not Qdrant, or may not be.
         """
         reply = self.open(method, path, body, until=until)
-        try:
-            return reply.whole(_LARGEST_ANSWER)
-        except (OSError, http.client.HTTPException) as error:
-            raise self._lost(error) from error
-        finally:
-            reply.close()
+        return self.whole(reply)
 
     def open(
         self,
@@ -127,20 +123,44 @@ class Wire:
         payload = None if body is None else msgspec.json.encode(body)
         line = self._dial()
         try:
-            connection = http.client.HTTPConnection(self._host, self._port)
-            connection.sock = line
-            connection.request(method, self._base + path, payload, self._headers(payload) | dict(headers or {}))
-            if until is not None:
-                line.expect(until)
-            reply = Reply(line, connection.getresponse(), self.address.key)
-            self._readable(reply)
-        except (OSError, http.client.HTTPException) as error:
-            line.hang_up()
-            raise self._lost(error) from error
+            with self._breaking():
+                connection = self._begin(line, method, path, payload, self._headers(payload) | dict(headers or {}))
+                return self._reply(line, connection, until)
         except BaseException:
             line.hang_up()
             raise
-        return reply
+
+    def pour(
+        self, method: str, path: str, pieces: Iterable[bytes | memoryview], headers: Mapping[str, str], until: float
+    ) -> Reply:
+        """Ask once, with a body that is sent piece by piece, and return when the answer begins.
+
+        `headers` tell its kind and length. Once an answer begins no further piece is asked for. What `pieces` raises
+        breaks the connection and passes through. The first word of the answer is waited for until then (monotonic).
+        Raises what `once` does.
+        """
+        line = self._dial()
+        try:
+            with self._breaking():
+                connection = self._begin(line, method, path, None, self._headers(None) | dict(headers))
+            for piece in pieces:
+                self.check()
+                with self._breaking():
+                    if not line.offer(piece):
+                        break
+            with self._breaking():
+                return self._reply(line, connection, until)
+        except BaseException:
+            line.hang_up()
+            raise
+
+    def whole(self, reply: Reply) -> Answer:
+        """All of an answer that has begun, and the end of its connection. Raises what `once` does."""
+        try:
+            with self._breaking():
+                return reply.whole(_LARGEST_ANSWER)
+        finally:
+            reply.close()
 
     def check(self) -> None:
         """Go on only while it is wanted.
@@ -175,6 +195,29 @@ class Wire:
         except (OSError, ValueError) as error:
             hint = "Does the server speak TLS at all?" if isinstance(error, ssl.SSLError) else "Does the server run?"
             raise Away(f"{url} cannot be reached: {words(error)}", f"{hint} Is engine.url right?") from error
+
+    def _begin(
+        self, line: Line, method: str, path: str, payload: bytes | None, headers: Mapping[str, str]
+    ) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection(self._host, self._port)
+        connection.sock = line
+        connection.request(method, self._base + path, payload, headers)
+        return connection
+
+    def _reply(self, line: Line, connection: http.client.HTTPConnection, until: float | None) -> Reply:
+        if until is not None:
+            line.expect(until)
+        reply = Reply(line, connection.getresponse(), self.address.key)
+        self._readable(reply)
+        return reply
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """Say in our own words what a connection broke of."""
+        try:
+            yield
+        except (OSError, http.client.HTTPException) as error:
+            raise self._lost(error) from error
 
     def _headers(self, payload: bytes | None) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "snapward"}
