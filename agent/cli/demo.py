@@ -13,13 +13,14 @@ from typing import TypeVar
 import click
 
 from agent.adapters import edge, ledger
-from agent.adapters.ledger import catalogue, incidents, outbox
+from agent.adapters.ledger import catalogue, drills, incidents, outbox
+from agent.adapters.ledger.drills import Drill
 from agent.cli import text
 from agent.errors import AgentError, Refused
 from agent.files import itself
 from agent.jobs import overview
 from agent.jobs.overview import Backup
-from agent.rules.archive import Stream
+from agent.rules.archive import FAITHFUL, Stream
 from agent.rules.words import count, size, span
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ notify:
 @click.option("--keep", is_flag=True, help="Leave the agent running and keep the folder.")
 @click.option("--folder", type=click.Path(), help="Where; else a new folder below the system's temporary one.")
 def demo_(folder: str | None, *, keep: bool) -> int:
-    """Show all of it in under a minute: a backup is made, proved, damaged, told about, mended, reported."""
+    """Show all of it in under a minute: a backup is made, proved, rehearsed, damaged, told about, mended, reported."""
     began = time.monotonic()
     home = os.path.abspath(folder) if folder else tempfile.mkdtemp(prefix="snapward-demo-")
     for name in ("qdrant", "primary", "secondary"):
@@ -87,6 +88,13 @@ def _story(db: sqlite3.Connection, home: str, process: "subprocess.Popen[bytes]"
         text.say(f"    {one.name}: {one.points:,} points, {size(one.size)}{saved}")
     text.say(f"  {text.state('ok')}  {count(number, 'archive')} read back: {backup.collections[0].why}")
 
+    _step("Its restore is rehearsed: unpacked, opened, counted, asked, compared")
+    backup = _until("a rehearsed backup", process, lambda: _rehearsed(db))
+    for drill in drills.between(db, 0, float("inf")):
+        if drill.backup == backup.id:
+            text.say(f"    {drill.collection}: {_figures(drill)}")
+    text.say(f"  {text.state('ok')}  backup {backup.id} is proved {text.bold(FAITHFUL)}: it would restore as it was")
+
     _step("One byte of one archive is changed")
     where = os.path.join(home, "primary", backup.locations["primary"].path)
     path = os.path.join(where, backup.collections[0].file)
@@ -112,6 +120,22 @@ def _proved(db: sqlite3.Connection) -> Backup | None:
         if len(copies) == 2 and all(copy.state == "good" for copy in copies) and _all_read(db, one):
             return one
     return None
+
+
+def _rehearsed(db: sqlite3.Connection) -> Backup | None:
+    """The newest backup of which every copy is faithful."""
+    for one in overview.backups(db):
+        if len(one.locations) == 2 and all(copy.level == FAITHFUL for copy in one.locations.values()):
+            return one
+    return None
+
+
+def _figures(one: Drill) -> str:
+    same, compared = one.evidence.get("same", 0), one.evidence.get("compared", 0)
+    told = [f"{one.points or 0:,} points counted"]
+    told += [f"{one.matched} of {one.asked} recorded questions answered alike"] if one.asked else []
+    told += [f"{same:,} of {compared:,} points as they were"] if compared else []
+    return f"{', '.join(told)}, in {span(one.seconds)} by {one.engine}"
 
 
 def _all_read(db: sqlite3.Connection, backup: Backup) -> bool:

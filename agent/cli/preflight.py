@@ -9,18 +9,19 @@ import click
 import msgspec
 from msgspec import Struct
 
-from agent.adapters import host, ledger, press
+from agent.adapters import edge, host, ledger, press
 from agent.cli import parts, text
 from agent.cli.config import check_targets
 from agent.errors import AgentError
 from agent.jobs import overview
 from agent.jobs.backup.engine import Engine
-from agent.rules import storage
+from agent.jobs.drill import scratch, standing
+from agent.rules import storage, timetable
 from agent.rules.finding import Level
 from agent.rules.names import chosen
-from agent.rules.words import count
-from agent.settings import Loaded, Settings, check_secrets, load
-from agent.settings.parts import limits, permissions, squeeze
+from agent.rules.words import count, moment, size
+from agent.settings import Loaded, Settings, check_secrets, load, zone
+from agent.settings.parts import drill_server, limits, permissions, scratch_folder, squeeze
 
 
 class Check(Struct, frozen=True):
@@ -73,7 +74,7 @@ def _checks(loaded: Loaded) -> Iterator[Check]:
     if not any(one.reports for one in settings.notify.targets.values()):
         yield Check("report", "warning", "nobody gets the weekly report", "Give a target `reports: true`.")
     yield Check("retention", "ok", "this version removes no backup: `keep` is not enforced yet")
-    yield Check("drills", "ok", "this version rehearses no restore: proof ends at the level intact")
+    yield from _drills(settings)
 
 
 def _compression(settings: Settings) -> Check:
@@ -144,6 +145,46 @@ def _engine(settings: Settings) -> Check:
 def _called(engine: Engine) -> str:
     told = engine.surroundings().engine
     return f"{told['kind']} {told['version']}"
+
+
+def _drills(settings: Settings) -> Iterator[Check]:
+    at = timetable.next_slot(settings.drills.cron, parts.now(), zone(settings.timezone))
+    when = f"the next in full {moment(at, zone(settings.timezone))}"
+    try:
+        if settings.drills.url is not None:
+            yield Check("drills", "ok", f"{_scratch_server(settings)}; {when}")
+            return
+        engine = edge.version()
+    except AgentError as error:
+        hint = f"{error.hint}; or name a scratch server: drills.url" if settings.drills.url is None else error.hint
+        yield Check("drills", "warning", f"no restore can be rehearsed: {error.message}", hint)
+        return
+    try:
+        room, largest = scratch.left(scratch_folder(settings)), _largest(settings)
+        scratch.need(scratch_folder(settings), largest)
+    except AgentError as error:
+        yield Check("drills, scratch", "warning", error.message, error.hint)
+        return
+    what = f"the largest collection takes {size(largest)}" if largest else "no collection is known yet"
+    yield Check("drills", "ok", f"{engine}, {size(room)} free for scratch, {what}; {when}")
+
+
+def _scratch_server(settings: Settings) -> str:
+    from agent.adapters.qdrant.server import Server  # noqa: PLC0415 - HTTP is dear to load
+    from agent.adapters.qdrant.wire import Wire  # noqa: PLC0415
+
+    server = Server(Wire(drill_server(settings)))
+    return f"the scratch server {server.url} is Qdrant {server.identity().version}"
+
+
+def _largest(settings: Settings) -> int:
+    """Bytes of the largest archive of today, unpacked; 0 where none is known."""
+    try:
+        with parts.reader(settings) as db:
+            today = standing.view(db, list(settings.locations)).current.values()
+    except AgentError:
+        return 0
+    return max((piece.raw_size or piece.size for one in today if one for piece in one.pieces), default=0)
 
 
 def _location(settings: Settings, name: str, path: str, mount: str | None) -> Iterator[Check]:

@@ -85,7 +85,7 @@ def send(ctx: click.Context, week: str | None, slot: float | None, *, json_: boo
 def _render(db: sqlite3.Connection, settings: Settings, week: Week) -> Rendered:
     now, local = parts.now(), zone(settings.timezone)
     crons = {f"backup:{name}": one.cron for name, one in settings.tiers.items()}
-    crons["report"] = settings.report.cron
+    crons |= {"report": settings.report.cron, "drill": settings.drills.cron}
     return report.render(
         db,
         week,

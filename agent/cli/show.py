@@ -1,5 +1,6 @@
 """`snapward status`, `list` and `show`: answers from the ledger alone."""
 
+import sqlite3
 from typing import Any
 
 import click
@@ -9,7 +10,10 @@ from agent.adapters.ledger import runs
 from agent.cli import parts, text
 from agent.errors import BadUsage, TryLater
 from agent.jobs import overview
+from agent.jobs.drill import standing
 from agent.jobs.overview import Backup
+from agent.rules import timetable
+from agent.rules.archive import lowest
 from agent.rules.manifest import labelled
 from agent.rules.words import count, rfc3339, size, span
 from agent.settings import Settings, zone
@@ -27,7 +31,8 @@ def status_(ctx: click.Context, *, json_: bool) -> int:
     except TryLater as error:
         why = {"rule": "agent_silent", "subject": "agent", "level": "unknown", "why": error.message}
         since = {"since": None, "hint": error.hint}
-        answer = {"state": "unknown", "findings": [{**why, **since}], "locations": {}, "tiers": {}, "running": []}
+        answer = {"state": "unknown", "findings": [{**why, **since}], "locations": {}, "tiers": {}}
+        answer |= {"drills": {}, "running": []}
     if json_:
         text.as_json(_times(answer))
     else:
@@ -51,6 +56,7 @@ def _status(settings: Settings, now: float) -> dict[str, Any]:
                 "free_bytes": sample.free if sample else None,
                 "state": overview.state(wrong) if sample or wrong else "unknown",
             }
+        drilled = _drills(db, settings, now)
         working = [{"job": one.job, "subject": one.subject, "started": one.started} for one in runs.running(db)]
     # Before its first slot a tier has nothing to show, and that alone is no trouble.
     levels = [f["level"] for f in found] + [one.state for one in tiers.values() if one.state != "unknown"]
@@ -60,7 +66,21 @@ def _status(settings: Settings, now: float) -> dict[str, Any]:
         "findings": found,
         "locations": locations,
         "tiers": {name: msgspec.to_builtins(one) for name, one in tiers.items()},
+        "drills": drilled,
         "running": working,
+    }
+
+
+def _drills(db: sqlite3.Connection, settings: Settings, now: float) -> dict[str, Any]:
+    """How rehearsed restores stand: of how many collections, of which not, and when the next ones are due."""
+    found = standing.view(db, list(settings.locations)).standings(settings.drills.every, now)
+    return {
+        "collections": len(found),
+        "drilled": sum(1 for one in found if one.drilled and not one.overdue),
+        "failed": [one.collection for one in found if one.failed],
+        "overdue": [one.collection for one in found if one.overdue],
+        "oldest": min((one.since for one in found if one.drilled), default=None),
+        "next_run": timetable.next_slot(settings.drills.cron, now, zone(settings.timezone)),
     }
 
 
@@ -71,6 +91,7 @@ def _times(answer: dict[str, Any]) -> dict[str, Any]:
         one["last_good"], one["next_run"] = rfc3339(one["last_good"]), rfc3339(one["next_run"])
     for one in answer["running"]:
         one["started"] = rfc3339(one["started"])
+    answer["drills"] |= {name: rfc3339(at) for name, at in answer["drills"].items() if name in {"oldest", "next_run"}}
     return answer
 
 
@@ -113,8 +134,16 @@ def _print_status(answer: dict[str, Any], now: float) -> None:
                 for name, one in answer["locations"].items()
             ],
         )
+    if answer["drills"].get("collections"):
+        text.say(f"\n{_drilled(answer['drills'], now)}")
     for one in answer["running"]:
         text.say(f"\nrunning: {one['job']} {one['subject']}, for {span(now - one['started'])}")
+
+
+def _drilled(drills: dict[str, Any], now: float) -> str:
+    oldest = f", the longest {_ago(drills['oldest'], now)}" if drills["oldest"] is not None else ""
+    of = f"{drills['drilled']:,} of {count(drills['collections'], 'collection')}"
+    return f"restores rehearsed: {of}{oldest}; the next in full {_in(drills['next_run'], now)}"
 
 
 def _ago(at: float | None, now: float) -> str:
@@ -221,7 +250,9 @@ def show_(ctx: click.Context, backup: str, *, json_: bool) -> int:
     for failed in found.failed:
         text.say(f"  {text.state('critical')} {failed['name']} is not in it: {failed['why']}")
     if found.state == "good" and found.engine != "foreign":
-        text.say(f"\n{count(len(found.collections), 'archive')} proved intact; how to restore: RESTORE.md beside them")
+        level = lowest(one.level for one in found.collections)
+        number = count(len(found.collections), "archive")
+        text.say(f"\n{number} proved {level}; how to restore: RESTORE.md beside them")
     return text.EXIT[found.state]
 
 

@@ -13,12 +13,15 @@ import msgspec
 _COLOURS = {
     "ok": "green",
     "good": "green",
+    "passed": "green",
+    "inconclusive": "yellow",
     "warning": "yellow",
     "unknown": "yellow",
     "no checksum": "yellow",
     "incomplete": "red",
     "critical": "red",
     "bad": "red",
+    "failed": "red",
 }
 
 # How a state becomes an exit code, in Nagios' order.

@@ -39,8 +39,9 @@ def called(desk: Desk, event: Called) -> None:
     """A slot is due: ask for the job, unless the same one is still under way."""
     due = event.due
     kind, _, tier = due.job.partition(":")
-    argv = [*(["backup", tier] if kind == "backup" else ["report", "send"]), "--slot", str(due.slot)]
-    deadline = desk.deadline if kind == "backup" else _SHORT_JOB
+    words = {"backup": ["backup", tier], "report": ["report", "send"], "drill": ["drill", "--due"]}[kind]
+    argv = [*words, "--slot", str(due.slot)]
+    deadline = {"backup": desk.deadline, "drill": desk.drilling.budget + _SHORT_JOB}.get(kind, _SHORT_JOB)
     if due.caught_up:
         log.info("%s: the slot of %s is caught up, %s late", due.job, rfc3339(due.slot), span(due.late))
     if desk.children.request(kind, due.job, argv, deadline):
@@ -85,8 +86,10 @@ def ended(desk: Desk, child: Ended) -> None:
     work.tell(desk, [Finding("job_failed", child.job, level, why, hint)])
     fine = logging.DEBUG if kind == "health" else logging.INFO  # it comes every minute, and its findings are told
     log.log(logging.WARNING if died else fine, "%s: %s", child.job, why)
-    if kind in {"backup", "report"}:
+    if kind in {"backup", "report", "drill"}:
         _account(desk, child, why)
+    if kind == "backup" and child.exit_code in {0, 1} and desk.drilling.after_backup:
+        desk.children.request("drill", "drill:after", ["drill", "--after"], desk.drilling.after_backup + _SHORT_JOB)
 
 
 def _account(desk: Desk, child: Ended, why: str) -> None:
@@ -107,7 +110,7 @@ def _account(desk: Desk, child: Ended, why: str) -> None:
     if kind == "backup":
         hint = f"`snapward check` shows what is wrong; `snapward backup {tier}` makes one now."
         work.tell(desk, [Finding("backup_missed", tier, Level.CRITICAL, missed, hint)])
-    else:
+    elif kind == "report":
         hint = "`snapward check` shows what is wrong; `snapward report send` sends it now."
         work.tell(desk, [Finding("report_failed", "report", Level.WARNING, missed, hint)])
 
@@ -139,7 +142,8 @@ def close_orphans(desk: Desk) -> None:
 
 def end_strangers(desk: Desk) -> None:
     """End the incidents about what is no longer configured, and remember which of our own faults were open."""
-    jobs = {f"backup:{tier}" for tier in desk.tiers} | {"report", "deliver", "health"}
+    jobs = {f"backup:{tier}" for tier in desk.tiers}
+    jobs |= {"report", "deliver", "health", "drill", "drill:after", "drill:overdue"}
     over = []
     for one in incidents.active(desk.db):
         if one.rule == "agent_error":
@@ -193,6 +197,7 @@ def ticked(desk: Desk, event: Tick) -> None:
     elif event.what == "trim":
         with writing(desk.db):
             runs.trim(desk.db, desk.clocks.wall() - desk.history)
+        desk.children.request("overdue", "drill:overdue", ["drill", "--overdue"], _SHORT_JOB)
         losses.let_go(desk.db, desk.keeps, desk.clocks.wall(), desk.telling, everything=False)
 
 
@@ -276,7 +281,7 @@ def pulse(desk: Desk) -> None:
                 Pulse(f"scan:{name}", wall - (now - location.surveyed_at), location.root.trouble or "scanned")
             )
     for job, at in desk.timetable.next_runs().items():
-        if ":" in job or job == "report":
+        if ":" in job or job in {"report", "drill"}:
             pulses.append(Pulse(f"next:{job}", at, "planned"))
     with writing(desk.db):
         runs.beat(desk.db, pulses)

@@ -16,7 +16,7 @@ from agent.adapters.ledger import reserve, runs, writing
 from agent.adapters.service import notify
 from agent.adapters.shelf import look
 from agent.daemon.children import Children
-from agent.daemon.desk import Clocks, Desk
+from agent.daemon.desk import Clocks, Desk, Drilling
 from agent.daemon.events import Called, Overslept, Tick
 from agent.daemon.loop import close, listen, rebuild, serve
 from agent.errors import CannotWrite, Damaged
@@ -101,6 +101,7 @@ def open_desk(loaded: Loaded, children: Children, clocks: Clocks) -> Desk:
         timetable=timetable,
         history=settings.logs.keep,
         deadline=settings.engine.deadline + 600,
+        drilling=Drilling(settings.drills.budget, settings.drills.after_backup),
         catch_up=settings.catch_up,
         tiers=frozenset((*settings.tiers, *OWN_TIERS)),
         remote=settings.engine.kind == "qdrant",
@@ -133,7 +134,7 @@ def _plan(desk: Desk, settings: Settings) -> None:
             runs.take_slot(desk.db, job, slot)
 
     jobs = {f"backup:{name}": tier.cron for name, tier in settings.tiers.items()}
-    jobs["report"] = settings.report.cron
+    jobs |= {"report": settings.report.cron, "drill": settings.drills.cron}
     for job, cron in jobs.items():
         desk.timetable.add_cron(
             job,

@@ -6,11 +6,13 @@ from datetime import tzinfo
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from agent.adapters.ledger import catalogue, incidents, runs
+from agent.adapters.ledger import catalogue, drills, incidents, runs
 from agent.adapters.ledger.catalogue import Archive, Folder
-from agent.rules import timetable
-from agent.rules.archive import ARRIVED, BAD, State, backup_state, lowest
+from agent.rules import drilling, timetable
+from agent.rules.archive import ARRIVED, BAD, State, Verdict, backup_state, lowest
+from agent.rules.drilling import Proof
 from agent.rules.finding import Level
 from agent.rules.manifest import CollectionEntry
 from agent.rules.words import printable
@@ -60,12 +62,16 @@ class Backup(Struct, frozen=True):
 
 
 def backups(db: sqlite3.Connection, locations: Container[str] | None = None) -> list[Backup]:
-    """Every backup the catalogue knows in these locations, or in any, and that is not wholly gone; newest first."""
+    """Every backup the catalogue knows in these locations, or in any, and that is not wholly gone; newest first.
+
+    What drills have shown of an archive's content counts for each of its copies.
+    """
     archives: dict[tuple[str, str], list[Archive]] = {}
+    proofs = drills.proofs(db)
     for one in catalogue.archives(db):
         if locations is not None and one.key.location not in locations:
             continue
-        archives.setdefault((one.key.location, one.key.folder), []).append(one)
+        archives.setdefault((one.key.location, one.key.folder), []).append(_laid(one, proofs))
     groups: dict[tuple[str, str], list[_Found]] = {}
     there: dict[str, set[str]] = {}
     for entry in catalogue.all_folders(db):
@@ -79,6 +85,14 @@ def backups(db: sqlite3.Connection, locations: Container[str] | None = None) -> 
     found += _loose(archives)
     kept = [one for one in found if any(copy.state != "gone" for copy in one.locations.values())]
     return sorted(kept, key=lambda one: (one.started or 0.0, one.id), reverse=True)
+
+
+def _laid(one: Archive, proofs: Mapping[str, Proof]) -> Archive:
+    proof = proofs.get(one.reading.sha256) if one.reading else None
+    if proof is None:
+        return one
+    verdict = drilling.laid(Verdict(one.state, one.level, one.why), proof)
+    return replace(one, state=verdict.state, level=verdict.level, why=verdict.why)
 
 
 def _loose(archives: Mapping[tuple[str, str], list[Archive]]) -> list[Backup]:
@@ -115,17 +129,14 @@ def _backup(copies: list[_Found]) -> Backup:
 def _copy(entry: Folder, archives: list[Archive], *, there: bool) -> Copy:
     checked = [one.checked for one in archives if one.checked is not None]
     state = backup_state([one.state for one in archives], entry.failed) if there else "gone"
-    level = lowest(one.level for one in archives)
-    if state == "good" and (entry.problem or _unread(entry, archives)):
+    read = catalogue.manifest(entry)
+    collections = {printable(one.file) for one in read.collections} if read else set()
+    judged = {one.key.name: one.level for one in archives}
+    # Of files such as the server's configuration nothing can be proved beyond their bytes.
+    level = lowest(level for name, level in judged.items() if name in collections or not collections)
+    if state == "good" and (entry.problem or collections - judged.keys()):
         state, level = "unknown", ARRIVED
     return Copy(entry.folder, level, state, min(checked, default=None))
-
-
-def _unread(entry: Folder, archives: list[Archive]) -> bool:
-    """Whether the manifest lists a collection whose archive was not judged yet."""
-    read = catalogue.manifest(entry)
-    judged = {one.key.name for one in archives}
-    return read is not None and any(printable(one.file) not in judged for one in read.collections)
 
 
 def _collection(one: Archive, entry: CollectionEntry | None) -> Collection:

@@ -8,14 +8,18 @@ from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agent import __version__
 from agent.adapters import pages
-from agent.adapters.ledger import catalogue, incidents, outbox, runs, writing
+from agent.adapters.ledger import catalogue, drills, incidents, known, outbox, runs, writing
 from agent.adapters.shelf import write
 from agent.errors import TryLater
+from agent.rules import drilling
 from agent.rules.alert import clipped, inert, plain
-from agent.rules.facts import Archive, Facts, Folder, Run, Sample, Sent, Week
+from agent.rules.archive import Verdict
+from agent.rules.drilling import Proof
+from agent.rules.facts import Archive, Drilled, Facts, Run, Sample, Sent, Week
 from agent.rules.finding import Level
 from agent.rules.incident import Incident
 from agent.rules.message import Message
@@ -85,13 +89,15 @@ def render(
             zone=zone,
             host=host,
             agent=__version__,
-            folders=_folders(db),
-            archives=tuple(map(_archive, catalogue.archives(db))),
+            folders=known.folders(db),
+            archives=_archives(db),
             verdicts=tuple((at, state) for _, at, state, *_ in catalogue.verdicts(db, week.start, week.end)),
             runs=_like(runs.between(db, week.start, week.end), Run),
             incidents=_incidents(db, week),
             sent=_like(_sent(db, week), Sent),
             samples=_samples(db, week, locations),
+            drills=_like(drills.between(db, week.start, week.end), Drilled),
+            drilled=drills.newest(db).keys(),
             locations=locations,
             tiers=tuple(tiers),
             targets=tuple(targets),
@@ -192,28 +198,15 @@ def _chat(written: _Written) -> str:
     return clipped("\n".join(inert(plain(line)) for line in lines), _CHAT)
 
 
-def _folders(db: sqlite3.Connection) -> tuple[Folder, ...]:
-    every = ((one, catalogue.manifest(one)) for one in catalogue.all_folders(db))
-    return tuple(
-        Folder(one.location, one.folder, one.tier, one.backup, one.started, manifest)
-        for one, manifest in every
-        if manifest is not None
-    )
+def _archives(db: sqlite3.Connection) -> tuple[Archive, ...]:
+    """Every archive, with what drills have shown of it."""
+    proofs = drills.proofs(db)
+    return tuple(_laid(one, proofs.get(one.sha256)) for one in known.archives(db))
 
 
-def _archive(one: catalogue.Archive) -> Archive:
-    return Archive(
-        *one.key,
-        size=one.signature.size,
-        state=one.state,
-        level=one.level,
-        why=one.why,
-        written=one.signature.mtime_ns / 1e9 or one.arrived,
-        seconds=one.reading.seconds if one.reading else 0.0,
-        arrived=one.arrived,
-        checked=one.checked,
-        vanished=one.vanished,
-    )
+def _laid(one: Archive, proof: Proof | None) -> Archive:
+    verdict = drilling.laid(Verdict(one.state, one.level, one.why), proof)
+    return replace(one, state=verdict.state, level=verdict.level, why=verdict.why)
 
 
 def _incidents(db: sqlite3.Connection, week: Week) -> tuple[Incident, ...]:

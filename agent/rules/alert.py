@@ -23,6 +23,8 @@ LABELS = {
     "checksum_missing": "archives without a checksum",
     "checksums_unreadable": "checksum file cannot be read",
     "clock_jumped": "the clock jumped",
+    "drill_failed": "backup would not restore",
+    "drill_overdue": "restore not rehearsed",
     "folder_unreadable": "folder cannot be read",
     "ledger_rebuilt": "the ledger was rebuilt",
     "location_hung": "location does not answer",
@@ -46,6 +48,7 @@ _DAMAGE = {
 _COMMANDS = {
     "archive": "snapward list",
     "checksum": "snapward list",
+    "drill_": "snapward drill",
     "folder_": "snapward check",
     "location_": "snapward check",
     "message_": "snapward alert list",
@@ -154,6 +157,10 @@ def command(rule: str, subject: str) -> str:
         line = f"snapward verify {shlex.quote(folder if _BACKUP_ID.fullmatch(folder) else name)}"
         # A name that was not written by us may start like an option or span lines: the list shows it anyway.
         if len(line) <= _COMMAND_WIDTH and line.isprintable() and not name.startswith("-"):
+            return line
+    if rule.startswith("drill_"):
+        line = f"snapward drill --collection {shlex.quote(subject)}"
+        if len(line) <= _COMMAND_WIDTH and line.isprintable() and not subject.startswith("-"):
             return line
     if rule.startswith("backup_") and _WORD.fullmatch(subject):
         return f"snapward backup {subject}"

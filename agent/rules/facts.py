@@ -3,7 +3,7 @@
 Times are epoch seconds, sizes bytes, durations seconds; names are in their printable form.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import tzinfo
 
 from msgspec import Struct
@@ -33,7 +33,11 @@ class Folder(Struct, frozen=True):
 
 
 class Archive(Struct, frozen=True):
-    """One archive. `written` is its file's own time, `seconds` what the last reading took."""
+    """One archive.
+
+    `written` is its file's own time, `seconds` what the last reading took, `sha256` what it gave; `foreign` is whether
+    that found it to be no snapshot of Qdrant at all.
+    """
 
     location: str
     folder: str
@@ -47,6 +51,36 @@ class Archive(Struct, frozen=True):
     arrived: float
     checked: float | None
     vanished: float | None
+    sha256: str = ""
+    foreign: bool = False
+
+
+class Stock(Struct, frozen=True):
+    """All that is known to lie somewhere.
+
+    Attributes:
+        folders: backups with a manifest, of all time.
+        archives: every archive ever seen, as it was read.
+        there: locations and folders in which something is there.
+        nameless: locations and folders of the backups whose manifest cannot be read.
+    """
+
+    folders: tuple[Folder, ...] = ()
+    archives: tuple[Archive, ...] = ()
+    there: frozenset[tuple[str, str]] = frozenset()
+    nameless: frozenset[tuple[str, str]] = frozenset()
+
+
+class Drilled(Struct, frozen=True):
+    """One rehearsed restore of one collection."""
+
+    at: float
+    seconds: float
+    collection: str
+    state: str
+    level: str
+    engine: str
+    raw_bytes: int
 
 
 class Run(Struct, frozen=True):
@@ -100,6 +134,8 @@ class Facts(Struct, frozen=True, kw_only=True):
         incidents: what was open in the week, or is open now.
         sent: messages that were created in the week, or are waiting now.
         samples: readings of the week, and per location the newest one.
+        drills: those of the week.
+        drilled: names of all collections that were ever drilled to an end.
         locations: paths by name.
         tiers: the configured ones, in the order in which people read them.
         targets: names of the places where people are told.
@@ -120,6 +156,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     incidents: tuple[Incident, ...] = ()
     sent: tuple[Sent, ...] = ()
     samples: tuple[Sample, ...] = ()
+    drills: tuple[Drilled, ...] = ()
+    drilled: Collection[str] = ()
     locations: Mapping[str, str] = {}
     tiers: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()

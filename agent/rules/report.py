@@ -87,6 +87,23 @@ class Tally(Struct, frozen=True):
     seconds: float
 
 
+class Rehearsals(Struct, frozen=True):
+    """The week's drills: how many, how they ended, of how many collections, and by which engines.
+
+    `raw_bytes` were unpacked, opened and compared in `seconds` by those that passed: so long would a restore take here,
+    without the way to the server.
+    """
+
+    drills: int
+    passed: int
+    failed: int
+    inconclusive: int
+    collections: int
+    engines: tuple[str, ...]
+    raw_bytes: int
+    seconds: float
+
+
 class Evidence(Struct, frozen=True):
     """What has been proved: how many archives have reached each level, and the week's judgements.
 
@@ -95,7 +112,7 @@ class Evidence(Struct, frozen=True):
 
     levels: dict[str, int]
     bad: int
-    rehearsed: bool
+    rehearsals: Rehearsals
     verdicts: dict[str, int]
     read_archives: int
     read_bytes: int
@@ -202,7 +219,8 @@ class Report(Struct, frozen=True, kw_only=True):
     """The weekly report, in the order in which it is read.
 
     `subject` is the mail's, `headline` and `summary` are the two sentences that answer "is everything all
-    right?". `complete` is False while the week is still going on. `disk` is the fullest location, in percent.
+    right?". `complete` is False while the week is still going on. `level_proved` is what all of the `proved`
+    collections have reached. `disk` is the fullest location, in percent.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -216,6 +234,7 @@ class Report(Struct, frozen=True, kw_only=True):
     headline: str
     summary: str
     proved: int
+    level_proved: str
     collections: int
     newest_good: float | None
     disk: float | None

@@ -7,8 +7,9 @@ from itertools import pairwise
 from statistics import median
 
 from agent.rules.alert import command, label, plain
-from agent.rules.archive import ARRIVED, BAD, LEVELS, RESTORABLE, State, rank, subject
-from agent.rules.facts import Archive, Facts, Run, Sample
+from agent.rules.archive import ARRIVED, BAD, LEVELS, State, rank, subject
+from agent.rules.drilling import FAILED, INCONCLUSIVE, PASSED
+from agent.rules.facts import Archive, Drilled, Facts, Run, Sample, Stock
 from agent.rules.incident import Incident
 from agent.rules.report import (
     Alerts,
@@ -17,6 +18,7 @@ from agent.rules.report import (
     Large,
     Need,
     Past,
+    Rehearsals,
     Scores,
     Storage,
     Tally,
@@ -24,9 +26,11 @@ from agent.rules.report import (
     Undelivered,
 )
 from agent.rules.scorecard import stem
+from agent.rules.subjects import current, subjects
 from agent.rules.words import count, moment, span
 
 LARGEST = 5
+NAMED = 5
 STALE = 30 * 86400.0  # an archive that was read back longer ago is named
 SILENCE = 900.0  # shorter silences of the agent are a restart
 UNREACHABLE = frozenset({"location_unavailable", "location_hung"})
@@ -74,12 +78,27 @@ def evidence(facts: Facts) -> Evidence:
         levels={ARRIVED: len(here)}
         | {level: sum(1 for reached in sound if reached >= rank(level)) for level in LEVELS[1:]},
         bad=sum(1 for one in here if one.state in BAD),
-        rehearsed=max(sound, default=0) >= rank(RESTORABLE),
+        rehearsals=_rehearsals(facts.drills),
         verdicts={state.value: number for state, number in Counter(state for _, state in facts.verdicts).items()},
         read_archives=len(read),
         read_bytes=sum(one.size for one in read),
         read_seconds=sum(one.seconds for one in read),
         oldest_check=min((one.checked for one in here if one.checked is not None), default=None),
+    )
+
+
+def _rehearsals(drills: Sequence[Drilled]) -> Rehearsals:
+    states = Counter(one.state for one in drills)
+    passed = [one for one in drills if one.state == PASSED]
+    return Rehearsals(
+        drills=len(drills),
+        passed=states[PASSED],
+        failed=states[FAILED],
+        inconclusive=states[INCONCLUSIVE],
+        collections=len({one.collection for one in drills}),
+        engines=tuple(sorted({plain(one.engine) for one in drills})),
+        raw_bytes=sum(one.raw_bytes for one in passed),
+        seconds=round(sum(one.seconds for one in passed), 3),
     )
 
 
@@ -168,11 +187,7 @@ def alerts(facts: Facts) -> Alerts:
 def unchecked(facts: Facts, scores: Scores, places: Sequence[Storage]) -> tuple[Unchecked, ...]:
     """Everything that this report says nothing about. What nobody looked at is never green."""
     here = [one for one in facts.archives if one.vanished is None]
-    found = []
-    if not any(rank(one.level) >= rank(RESTORABLE) for one in here):
-        why = "not rehearsed: this version reads every archive to its last byte, but restores none of them"
-        found.append(Unchecked("restore", why))
-    found += _unproved(here, facts)
+    found = [*_never_drilled(facts), *_unproved(here, facts)]
     found += [Unchecked(f"collection {one.name}", f"no backup: {one.why}") for one in scores.never]
     for place in places:
         if place.unavailable:
@@ -193,6 +208,17 @@ def unchecked(facts: Facts, scores: Scores, places: Sequence[Storage]) -> tuple[
         often = "" if len(quiet) == 1 else f" in {len(quiet)} stretches, the first"
         found.append(Unchecked("agent", f"no sign of life for {total}{often} from {moment(quiet[0][0], facts.zone)}"))
     return tuple(found)
+
+
+def _never_drilled(facts: Facts) -> list[Unchecked]:
+    there = frozenset((one.location, one.folder) for one in facts.archives if one.vanished is None)
+    stock = Stock(facts.folders, facts.archives, there)
+    today = current(subjects(stock, list(facts.locations)), stock)
+    never = [plain(name, 60) for name in today if name not in facts.drilled]
+    if not never:
+        return []
+    more = f" and {len(never) - NAMED:,} more" if len(never) > NAMED else ""
+    return [Unchecked("restore", f"never rehearsed for {', '.join(never[:NAMED])}{more}")]
 
 
 def _unproved(here: Sequence[Archive], facts: Facts) -> list[Unchecked]:

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from agent.errors import BadUsage
 from agent.rules import sections
 from agent.rules.alert import inert, plain
+from agent.rules.archive import INTACT, lowest
 from agent.rules.facts import Facts, Week
 from agent.rules.finding import Level
 from agent.rules.report import Alerts, Need, NextRun, Report, Scores
@@ -63,9 +64,10 @@ def summarise(facts: Facts) -> Report:
         complete=week.end <= facts.now,
         level=level,
         subject=_subject(facts, level, needs, scores, disk),
-        headline=_headline(proved, total),
+        headline=_headline(proved, total, _level_proved(scores)),
         summary=_summary(facts, needs, scores),
         proved=proved,
+        level_proved=_level_proved(scores),
         collections=total,
         newest_good=scores.newest_good,
         disk=disk,
@@ -92,6 +94,11 @@ def _proved(scores: Scores) -> tuple[int, int]:
     return good, len(scores.collections) + len(scores.never)
 
 
+def _level_proved(scores: Scores) -> str:
+    levels = [one.level for one in scores.collections if one.state == "good"]
+    return lowest(levels) if levels else INTACT
+
+
 def _level(needs: Sequence[Need], scores: Scores, messages: Alerts, now: float) -> Level:
     """How the week stands: nothing is OK because nothing was looked at."""
     worst = max((one.level for one in needs), default=Level.OK)
@@ -105,8 +112,8 @@ def _level(needs: Sequence[Need], scores: Scores, messages: Alerts, now: float) 
 
 
 def _subject(facts: Facts, level: Level, needs: Sequence[Need], scores: Scores, disk: float | None) -> str:
-    proved, total = _proved(scores)
-    parts = [f"{proved:,}/{count(total, 'collection')} proved intact" if total else "no backup known yet"]
+    (proved, total), level_proved = _proved(scores), _level_proved(scores)
+    parts = [f"{proved:,}/{count(total, 'collection')} proved {level_proved}" if total else "no backup known yet"]
     if needs:
         parts.append(f"{count(len(needs), 'problem')} open")
     if scores.newest_good is not None:
@@ -115,13 +122,11 @@ def _subject(facts: Facts, level: Level, needs: Sequence[Need], scores: Scores, 
     return f"[{TAGS[level]}] {inert(plain(facts.host, 80))} - {', '.join(parts)}"
 
 
-def _headline(proved: int, total: int) -> str:
+def _headline(proved: int, total: int, level: str) -> str:
     if not total:
         return "No backup is known yet."
     if proved == total:
-        return (
-            f"All {count(total, 'collection')} are proved intact." if total > 1 else "The collection is proved intact."
-        )
+        return f"All {total:,} collections are proved {level}." if total > 1 else f"The collection is proved {level}."
     return f"{total - proved:,} of {count(total, 'collection')} {'is' if total - proved == 1 else 'are'} not proved."
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from agent.rules.drilling import FAILED, Proof
+
 
 class Drill(Struct, frozen=True, kw_only=True):
     """One collection of one backup, rehearsed once.
@@ -49,15 +51,6 @@ class Drill(Struct, frozen=True, kw_only=True):
     evidence: Mapping[str, Any] = {}
 
 
-class Proof(Struct, frozen=True):
-    """What the newest drill that came to an end says of everything that holds the same: state, level, why, when."""
-
-    state: str
-    level: str
-    why: str
-    at: float
-
-
 _COLUMNS = (
     "at, seconds, backup, tier, collection, location, depth, state, level, why, engine, points, low, high,"
     " asked, matched, raw_bytes, evidence"
@@ -77,12 +70,20 @@ def record(db: sqlite3.Connection, drill: Drill) -> int:
 
 
 def proofs(db: sqlite3.Connection) -> dict[str, Proof]:
-    """By SHA-256 of an archive: what its newest drill that passed or failed says of it."""
+    """By SHA-256 of an archive: what its newest drill that passed or failed says of it.
+
+    Where several collections hold the same, as after a copy under a wrong name, one that failed speaks for all.
+    """
     rows = db.execute(
-        "SELECT drilled.sha256, drill.state, drill.level, drill.why, max(drill.at) FROM drilled"
-        " JOIN drill ON drill.id = drilled.drill WHERE drill.state != 'inconclusive' GROUP BY drilled.sha256"
+        "SELECT drilled.sha256, drill.state, drill.level, drill.why, drill.at, max(drill.id) AS newest FROM drilled"
+        " JOIN drill ON drill.id = drilled.drill WHERE drill.state != 'inconclusive'"
+        " GROUP BY drilled.sha256, drill.collection ORDER BY newest"
     )
-    return {sha256: Proof(*rest) for sha256, *rest in rows}
+    found: dict[str, Proof] = {}
+    for sha256, *rest, _ in rows:
+        before = found.get(sha256)
+        found[sha256] = before if before and before.state == FAILED else Proof(*rest)
+    return found
 
 
 def between(db: sqlite3.Connection, since: float, until: float) -> list[Drill]:
@@ -91,13 +92,23 @@ def between(db: sqlite3.Connection, since: float, until: float) -> list[Drill]:
     return [_drill(db, row) for row in rows.fetchall()]
 
 
-def newest(db: sqlite3.Connection) -> dict[str, Drill]:
-    """The newest drill of each collection that passed or failed."""
+def newest(db: sqlite3.Connection, depth: str | None = None) -> dict[str, Drill]:
+    """The newest drill of each collection that passed or failed; only those of this depth, if one is given."""
     rows = db.execute(
-        f"SELECT id, {_COLUMNS}, max(at) FROM drill WHERE state != 'inconclusive'"
-        " GROUP BY collection ORDER BY collection"
+        f"SELECT id, {_COLUMNS}, max(id) FROM drill WHERE state != 'inconclusive' AND (?1 IS NULL OR depth = ?1)"
+        " GROUP BY collection ORDER BY collection",
+        (depth,),
     )
     return {one.collection: one for one in (_drill(db, row[:-1]) for row in rows.fetchall())}
+
+
+def failed(db: sqlite3.Connection, collection: str) -> Drill | None:
+    """The newest drill of a collection that failed."""
+    row = db.execute(
+        f"SELECT id, {_COLUMNS} FROM drill WHERE collection = ? AND state = 'failed' ORDER BY id DESC LIMIT 1",
+        (collection,),
+    ).fetchone()
+    return _drill(db, row) if row else None
 
 
 def _drill(db: sqlite3.Connection, row: tuple[Any, ...]) -> Drill:

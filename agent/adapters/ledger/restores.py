@@ -64,6 +64,12 @@ def newest(db: sqlite3.Connection, url: str, target: str) -> Restored | None:
     return _restored(row) if row else None
 
 
+def since(db: sqlite3.Connection, url: str, moment: float) -> list[Restored]:
+    """Every note about a server that was begun since then, oldest first."""
+    rows = db.execute(f"SELECT id, {_COLUMNS} FROM restored WHERE url = ? AND began >= ? ORDER BY id", (url, moment))
+    return list(map(_restored, rows))
+
+
 def done(db: sqlite3.Connection) -> list[Restored]:
     """Every restore that succeeded, oldest first: from these the time of the next one is estimated."""
     rows = db.execute(f"SELECT id, {_COLUMNS} FROM restored WHERE state = 'done' ORDER BY id")

@@ -184,7 +184,10 @@ def settled(db: sqlite3.Connection, job: str, subject: str | None, until: float)
 
 
 def trim(db: sqlite3.Connection, before: float) -> None:
-    """Forget what is older than `before`: samples, verdicts, runs that ended, and incidents that are over."""
+    """Forget what is older than `before`: samples, verdicts, runs that ended, and incidents that are over.
+
+    A drill is kept for as long as an archive is there that it speaks of.
+    """
     db.execute("DELETE FROM sample WHERE at < ?", (before,))
     db.execute("DELETE FROM verdict WHERE at < ?", (before,))
     db.execute("DELETE FROM run WHERE ended < ?", (before,))
@@ -197,6 +200,10 @@ def trim(db: sqlite3.Connection, before: float) -> None:
         (before,),
     )
     db.execute("DELETE FROM incident WHERE resolved < ?", (before,))
+    there = "SELECT json_extract(reading, '$.sha256') FROM archive WHERE vanished IS NULL AND reading IS NOT NULL"
+    spoken = f"SELECT drill FROM drilled WHERE sha256 IN ({there})"
+    db.execute(f"DELETE FROM drill WHERE at < ? AND id NOT IN ({spoken})", (before,))
+    db.execute("DELETE FROM drilled WHERE drill NOT IN (SELECT id FROM drill)")
 
 
 def _alive(run: Run) -> bool:

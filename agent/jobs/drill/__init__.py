@@ -1,0 +1,1 @@
+"""Drill: rehearse the restore of a collection, judge what came of it, and write that down."""
