@@ -112,6 +112,8 @@ def _others(settings: Settings, sound: Sound) -> Iterator[tuple[str, str]]:
         yield "state_dir", settings.state_dir
     if sound("engine") and sound("engine.path") and settings.engine.path:
         yield "engine.path", settings.engine.path
+    if sound("drills") and sound("drills.scratch") and settings.drills.scratch:
+        yield "drills.scratch", settings.drills.scratch
     if sound("engine") and sound("engine.config_files"):
         for path in settings.engine.config_files:
             yield "engine.config_files", path

@@ -1,6 +1,7 @@
 """What the jobs need, cut out of the settings: a job never sees more of the configuration than its own part."""
 
 import grp
+import os
 import pwd
 
 from agent.adapters.press import Squeeze
@@ -74,6 +75,42 @@ def addresses(settings: Settings) -> list[Address]:
     return [
         Address(url, key, engine.patience, engine.silence, engine.ca_file) for url in (engine.url or "", *engine.peers)
     ]
+
+
+def restore_addresses(settings: Settings, to: tuple[str, ...] = (), key: str | None = None) -> list[Address]:
+    """The server that is restored to, and the other peers of its cluster: those configured, or those named.
+
+    Args:
+        settings: all of them.
+        to: addresses that were named instead.
+        key: that goes with these; None for the one that is configured.
+
+    Raises:
+        BadConfig: the key's reference leads nowhere.
+    """
+    engine = settings.engine
+    chosen = engine.restore_api_key or engine.api_key
+    told = key if key is not None else chosen.reveal() if chosen else ""
+    urls = to or (*([engine.url] if engine.url else ()), *engine.peers)
+    return [Address(url.rstrip("/"), told, engine.patience, engine.silence, engine.ca_file) for url in urls]
+
+
+def scratch_folder(settings: Settings) -> str:
+    """Where drills unpack archives."""
+    return settings.drills.scratch or os.path.join(settings.state_dir, "scratch")
+
+
+def drill_server(settings: Settings) -> Address:
+    """The scratch server that archives are restored into.
+
+    Raises:
+        BadConfig: there is none, or the key's reference leads nowhere.
+    """
+    chosen, engine = settings.drills, settings.engine
+    if chosen.url is None:
+        raise BadConfig("drills.url is not set: there is no scratch server", "Name one, or drill with --engine edge.")
+    key = chosen.api_key.reveal() if chosen.api_key else ""
+    return Address(chosen.url, key, engine.patience, engine.silence, engine.ca_file)
 
 
 def order(settings: Settings, tier: str, only: tuple[str, ...] = ()) -> Order:
