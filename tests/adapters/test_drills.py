@@ -54,6 +54,38 @@ def test_the_newest_drill_that_came_to_an_end_speaks_for_the_content(db: sqlite3
     assert drills.newest(db)["articles"].at == 200.0
 
 
+def test_a_clock_that_went_back_makes_no_drill_the_newest(db: sqlite3.Connection) -> None:
+    drills.record(db, replace(PASSED, at=900.0))
+    drills.record(db, replace(PASSED, at=100.0, state="failed", why="what was written down last counts"))
+    assert drills.proofs(db)["a" * 64].state == "failed"
+    assert drills.newest(db)["articles"].state == "failed"
+
+
+def test_the_newest_of_one_depth_can_be_asked_for(db: sqlite3.Connection) -> None:
+    drills.record(db, PASSED)
+    drills.record(db, replace(PASSED, at=200.0, depth="light"))
+    assert drills.newest(db)["articles"].at == 200.0
+    assert drills.newest(db, "full")["articles"].at == 100.0
+    assert drills.newest(db, "other") == {}
+
+
+def test_of_several_collections_that_hold_the_same_one_that_failed_speaks_for_all(db: sqlite3.Connection) -> None:
+    drills.record(db, replace(PASSED, state="failed", level="well-formed", why="4,992 points"))
+    drills.record(db, replace(PASSED, at=200.0, collection="copied"))
+    assert drills.proofs(db)["a" * 64].why == "4,992 points"
+    drills.record(db, replace(PASSED, at=300.0))
+    assert drills.proofs(db)["a" * 64].state == "passed"
+
+
+def test_the_newest_failure_of_a_collection_is_found_behind_what_came_later(db: sqlite3.Connection) -> None:
+    assert drills.failed(db, "articles") is None
+    drills.record(db, replace(PASSED, state="failed", why="4,992 points"))
+    drills.record(db, replace(PASSED, at=200.0))
+    found = drills.failed(db, "articles")
+    assert found is not None
+    assert (found.why, found.evidence) == ("4,992 points", PASSED.evidence)
+
+
 def test_a_restore_is_noted_before_it_begins_and_ends_once(db: sqlite3.Connection) -> None:
     begun = Restored(
         url="http://127.0.0.1:6333",

@@ -215,7 +215,7 @@ def test_the_note_about_an_own_template_cannot_carry_html(tmp_path: Path):
 def test_a_broken_own_report_falls_back_too(tmp_path: Path):
     (tmp_path / "parts.html.j2").write_text("{% macro card() %}")
     html, text = report_pages(summarise(sample_week.fine()), BERLIN, str(tmp_path))
-    assert "All 9 collections are proved intact." in html
+    assert "All 9 collections are proved faithful." in html
     assert "parts.html.j2" in html
     assert "parts.html.j2" in text
 

@@ -28,6 +28,7 @@ from agent.rules.advisories import NEWEST_READ
 from agent.rules.archive import State
 from agent.rules.cluster import Layout, Peer
 from agent.rules.manifest import CollectionEntry, Manifest, Probe
+from agent.rules.rehearsal import Baseline
 from agent.rules.report import Report
 from agent.settings import load
 
@@ -221,6 +222,7 @@ def test_the_formats_are_those_of_the_code() -> None:
     assert named(section(told, "manifest.json")) == list(Manifest.__struct_fields__)
     assert named(section(told, "Collections")) == list(CollectionEntry.__struct_fields__)
     assert named(section(told, "Probes")) == list(Probe.__struct_fields__)
+    assert named(section(told, "Baselines")) == list(Baseline.__struct_fields__)
     assert named(section(told, "Cluster")) == list(Layout((Peer("http://localhost:6333", 1),)).told())
     assert named(section(told, "Reports")) == list(Report.__struct_fields__)
     assert named(section(told, "Verdicts")) == [str(state) for state in State]
@@ -306,6 +308,8 @@ def test_the_json_answers_have_the_documented_fields(program: Program) -> None:
     program.secondary.rmdir()
     same(program.json("backup", "daily", expect=2), "`snapward backup --json`")
     same(program.json("verify"), "`snapward verify --json`")
+    same(program.json("drill"), "`snapward drill --json`")
+    same(program.json("evidence"), "`snapward evidence --json`")
     program.json("report", "send")
     reading = ("check", "status", "list", "reconcile", "report render", "report send", "alert list", "alert test")
     for line in (*reading, "config validate", "config show"):

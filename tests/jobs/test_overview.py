@@ -23,7 +23,7 @@ from agent.rules.incident import Policy
 
 NOW = datetime(2027, 1, 20, 12, 0, tzinfo=UTC).timestamp()
 DAY = 86400.0
-NAMES = pattern(("*.snapshot", "*.tar.gz"))
+NAMES = pattern(("*.tar", "*.tar.gz"))
 TELLING = Telling(Policy(), {})
 KEEPS = {"daily": 30 * DAY}
 
@@ -54,9 +54,9 @@ class Shelves:
         entries = []
         for name in collections:
             data = f"{name} ".encode() * 1000
-            (folder / f"{name}.snapshot").write_bytes(data)
+            (folder / f"{name}.tar").write_bytes(data)
             sha = hashlib.sha256(data).hexdigest()
-            entry = {"name": name, "file": f"{name}.snapshot", "size": len(data), "sha256": sha}
+            entry = {"name": name, "file": f"{name}.tar", "size": len(data), "sha256": sha}
             entries.append({**entry, "raw_size": 2 * len(data), "points_after": 17})
         started = datetime(2027, 1, day, 2, tzinfo=UTC).isoformat()
         said = {
@@ -102,7 +102,7 @@ def states(one: overview.Backup) -> dict[str, str]:
     return {name: copy.state for name, copy in one.locations.items()}
 
 
-def damage(folder: Path, name: str = "docs.snapshot") -> None:
+def damage(folder: Path, name: str = "docs.tar") -> None:
     with (folder / name).open("r+b") as file:
         file.write(b"!")
 
@@ -119,8 +119,8 @@ def test_a_backup_in_two_locations_is_one_backup_with_two_copies(shelves: Shelve
     copy = one.locations["secondary"]
     assert (copy.path, copy.level, copy.checked) == ("daily/20270115T020000Z", "intact", NOW)
     assert [(entry.name, entry.file, entry.points, entry.state) for entry in one.collections] == [
-        ("docs", "docs.snapshot", 17, "good"),
-        ("images", "images.snapshot", 17, "good"),
+        ("docs", "docs.tar", 17, "good"),
+        ("images", "images.tar", 17, "good"),
     ]
     assert one.collections[0].raw_size == 2 * one.collections[0].size
 
@@ -150,7 +150,7 @@ def test_a_backup_with_an_archive_that_nobody_has_read_yet_is_not_good(shelves: 
     folder = shelves.put(15, collections=("docs", "images"))
     found = sweep.look_over(shelves.db, shelves.places.values(), NAMES, KEEPS, 1, lambda: NOW, TELLING)
     todo = sweep.works(shelves.db, found[0].place, found[0].changed, trust=True)
-    for wanted in ("manifest.json", "docs.snapshot"):
+    for wanted in ("manifest.json", "docs.tar"):
         some = [work for work in todo if work.key.name == wanted]
         list(sweep.prove(shelves.db, some, NAMES, 1, lambda: NOW, TELLING))
         (one,) = overview.backups(shelves.db)
@@ -172,7 +172,7 @@ def test_a_backup_whose_manifest_is_broken_is_unknown_and_one_with_its_sound_cop
 def test_a_backup_whose_manifest_is_broken_is_unknown_although_its_archives_are_good(shelves: Shelves) -> None:
     folder = shelves.put(15)
     (folder / "manifest.json").write_bytes(b"[]")
-    (folder / "docs.snapshot.sha256").write_text(hashlib.sha256((folder / "docs.snapshot").read_bytes()).hexdigest())
+    (folder / "docs.tar.sha256").write_text(hashlib.sha256((folder / "docs.tar").read_bytes()).hexdigest())
     (one,) = shelves.backups()
     assert (one.state, one.locations["primary"].level) == ("unknown", "arrived")
     assert [entry.state for entry in one.collections] == ["good"]
@@ -182,7 +182,7 @@ def test_a_copy_was_checked_when_its_first_archive_was(shelves: Shelves) -> None
     shelves.put(15, collections=("docs", "images"))
     shelves.look()
     shelves.now += DAY
-    again = [(Key("primary", "daily/20270115T020000Z", "docs.snapshot"), None)]
+    again = [(Key("primary", "daily/20270115T020000Z", "docs.tar"), None)]
     todo = sweep.works(shelves.db, shelves.places["primary"], again, trust=True)
     list(sweep.prove(shelves.db, todo, NAMES, 1, lambda: shelves.now, TELLING))
     assert overview.backups(shelves.db)[0].locations["primary"].checked == NOW
@@ -214,7 +214,7 @@ def test_a_backup_that_was_let_go_does_not_come_back(shelves: Shelves) -> None:
 def test_a_backup_with_its_manifest_and_none_of_its_archives_is_bad(shelves: Shelves) -> None:
     folder = shelves.put(15, collections=("docs", "images"))
     for name in ("docs", "images"):
-        (folder / f"{name}.snapshot").unlink()
+        (folder / f"{name}.tar").unlink()
     (one,) = shelves.backups()
     assert one.state == "bad"
     assert {entry.why for entry in one.collections} == {"manifest.json promises it, but it is not there"}
@@ -224,21 +224,21 @@ def test_loose_archives_are_backups_of_their_own(shelves: Shelves) -> None:
     for location, name in (("primary", "a"), ("secondary", "a"), ("primary", "b")):
         folder = Path(shelves.roots[location], "weekly")
         folder.mkdir(exist_ok=True)
-        path = folder / f"{name}.snapshot"
+        path = folder / f"{name}.tar"
         path.write_bytes(b"content")
         os.utime(path, (NOW - DAY, NOW - DAY if name == "a" else NOW - 2 * DAY))
-    Path(shelves.roots["primary"], "weekly/b.snapshot.sha256").write_text(hashlib.sha256(b"content").hexdigest())
+    Path(shelves.roots["primary"], "weekly/b.tar.sha256").write_text(hashlib.sha256(b"content").hexdigest())
     first, second = shelves.backups()
-    assert (first.id, first.tier, first.engine, first.state) == ("a.snapshot", "weekly", "foreign", "unknown")
+    assert (first.id, first.tier, first.engine, first.state) == ("a.tar", "weekly", "foreign", "unknown")
     assert states(first) == {"primary": "unknown", "secondary": "unknown"}
-    assert (second.id, second.state, second.started) == ("b.snapshot", "good", NOW - 2 * DAY)
-    assert [entry.name for entry in second.collections] == ["b.snapshot"]
-    Path(shelves.roots["primary"], "weekly/b.snapshot").unlink()
-    assert [one.id for one in shelves.backups()] == ["a.snapshot"]
+    assert (second.id, second.state, second.started) == ("b.tar", "good", NOW - 2 * DAY)
+    assert [entry.name for entry in second.collections] == ["b.tar"]
+    Path(shelves.roots["primary"], "weekly/b.tar").unlink()
+    assert [one.id for one in shelves.backups()] == ["a.tar"]
 
 
 def test_what_lies_in_a_backup_and_is_not_of_it_is_not_shown_as_its_collection(shelves: Shelves) -> None:
-    (shelves.put(15) / "stranger.snapshot").write_bytes(b"content")
+    (shelves.put(15) / "stranger.tar").write_bytes(b"content")
     (one,) = shelves.backups()
     assert [entry.name for entry in one.collections] == ["docs"]
     assert one.state == "unknown"
@@ -269,7 +269,7 @@ def test_an_id_or_a_path_means_its_backup(shelves: Shelves) -> None:
     shelves.put(15)
     shelves.put(16, location="secondary")
     for number, folder in enumerate(("weekly", "")):
-        path = Path(shelves.roots["primary"], folder, f"{number}.snapshot")
+        path = Path(shelves.roots["primary"], folder, f"{number}.tar")
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"content")
     primary, secondary = shelves.roots["primary"], shelves.roots["secondary"]
@@ -279,9 +279,9 @@ def test_an_id_or_a_path_means_its_backup(shelves: Shelves) -> None:
         f"{primary}/daily/20270115T020000Z/": "20270115T020000Z",
         f"{secondary}/daily/20270116T020000Z": "20270116T020000Z",
         f"{secondary}/daily/20270115T020000Z": None,
-        f"{primary}/weekly/0.snapshot": "0.snapshot",
-        f"{primary}/1.snapshot": "1.snapshot",
-        "0.snapshot": "0.snapshot",
+        f"{primary}/weekly/0.tar": "0.tar",
+        f"{primary}/1.tar": "1.tar",
+        "0.tar": "0.tar",
         f"{primary}/weekly": None,
         primary: None,
         "20270117T020000Z": None,

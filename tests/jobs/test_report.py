@@ -9,8 +9,9 @@ import sample_week
 from sample_week import BERLIN, DAY, HOUR, LOCATIONS, NOW, WEEK
 
 from agent.adapters import ledger
-from agent.adapters.ledger import catalogue, incidents, outbox, runs, writing
+from agent.adapters.ledger import catalogue, drills, incidents, outbox, runs, writing
 from agent.adapters.ledger.catalogue import Folder, Key
+from agent.adapters.ledger.drills import Drill
 from agent.adapters.ledger.runs import Sample
 from agent.errors import CannotWrite, TryLater
 from agent.jobs.report import Rendered, enqueue, folder, message_for, render
@@ -43,7 +44,7 @@ def fill(db: sqlite3.Connection) -> None:
                 Verdict(State.CORRUPT, "arrived", "SHA-256 differs") if bad else Verdict(State.GOOD, "intact", "=")
             )
             seen = Signature(number, one.size, int(at * 1e9), 0)
-            reading = Reading(one.size, "0" * 64, seconds=0.5)
+            reading = Reading(one.size, one.name[0] * 64, seconds=0.5)
             catalogue.record(db, Key(one.location, one.folder, one.name), seen, reading, verdict, at + 90)
         finding = Finding("archive_bad", f"secondary:{folders[0].folder}/beta.snapshot.gz", Level.CRITICAL, "corrupt")
         incidents.observe(db, [finding], at + 90, Policy(), {"ops": Level.WARNING})
@@ -95,6 +96,42 @@ def test_a_report_is_drawn_from_the_ledger_and_written_three_times(db: sqlite3.C
     assert "1 of 2 collections is not proved." in Path(done.html_path).read_text("utf-8")
     assert "1 of 2 collections is not proved." in Path(done.text_path).read_text("utf-8")
     assert os.stat(done.json_path).st_mode & 0o777 == 0o640
+
+
+def drill(name: str, state: str, level: str) -> Drill:
+    return Drill(
+        at=WEEK.end - HOUR,
+        seconds=12.0,
+        backup="20261122T010000Z",
+        tier="daily",
+        collection=name,
+        location="primary",
+        depth="full",
+        state=state,
+        level=level,
+        why="4,992 of 5,000 points",
+        engine="qdrant-edge-py 0.9.0",
+        raw_bytes=1 << 30,
+        archives={name[0] * 64: f"{name}.snapshot.gz"},
+    )
+
+
+def test_what_drills_have_shown_is_laid_over_what_was_read(db: sqlite3.Connection, tmp_path: Path):
+    fill(db)
+    with writing(db):
+        drills.record(db, drill("alpha", "passed", "faithful"))
+    report = rendered(db, tmp_path).report
+    scores = {one.name: (one.state, one.level) for one in report.scores.collections}
+    assert scores["alpha"] == ("good", "faithful")
+    assert report.evidence.levels["faithful"] == 2
+    assert [one.why for one in report.unchecked if one.what == "restore"] == ["never rehearsed for beta"]
+    with writing(db):
+        drills.record(db, drill("alpha", "failed", "well-formed"))
+    report = rendered(db, tmp_path).report
+    alpha = next(one for one in report.scores.collections if one.name == "alpha")
+    assert alpha.state == "bad"
+    assert "4,992 of 5,000 points" in alpha.why
+    assert (report.evidence.rehearsals.passed, report.evidence.rehearsals.failed) == (1, 1)
 
 
 def test_a_reader_is_enough_to_render(db: sqlite3.Connection, tmp_path: Path):
