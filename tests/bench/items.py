@@ -11,6 +11,7 @@ from figures import Figure, below, milliseconds, rate, ratio, seconds, skipped
 from idle import idle as idle_beside_monit
 from measure import Cost, interleaved, read_into_cache, run
 from msgspec import Struct
+from recovery import drill, restore
 from remote import remote, remote_memory
 from stage import Home, archives, known_files, thousand
 
@@ -30,10 +31,20 @@ class Scale(Struct, frozen=True):
     folders: int = 1000
     points: int = 20_000
     shards: int = 5
+    rehearsed: int = 100_000
 
 
 FULL = Scale()
-QUICK = Scale(rounds=3, window=15.0, large=(4, 128 * _MIB), many=(8, 32 * _MIB), folders=200, points=4000, shards=2)
+QUICK = Scale(
+    rounds=3,
+    window=15.0,
+    large=(4, 128 * _MIB),
+    many=(8, 32 * _MIB),
+    folders=200,
+    points=4000,
+    shards=2,
+    rehearsed=10_000,
+)
 
 
 def idle(home: Home, scale: Scale) -> Iterator[Figure]:
@@ -183,4 +194,6 @@ ITEMS = {
     "backup": backup,
     "remote": lambda home, scale: remote(home, scale.rounds, scale.shards),
     "remote-memory": lambda home, scale: remote_memory(home, scale.shards),
+    "drill": lambda home, scale: drill(home, scale.rounds, scale.rehearsed),
+    "restore": lambda home, scale: restore(home, scale.rounds, scale.shards),
 }

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from figures import Figure, below, mebibytes, ratio, seconds, skipped
 from measure import ENVIRONMENT, Cost, interleaved, peak, run
 from stage import Home
-from stuff import sample, snapshots
+from stuff import packed, sample, snapshots
 
 from agent.adapters import press
 from agent.adapters.press import Squeeze
@@ -113,7 +113,7 @@ def _frugal(home: Home, what: str, costs: list[Cost], sample: Path) -> Iterator[
         left = sum(map(int, told.stdout.split()))
         yield below(f"{what}: page cache left behind", [(left, 0)], mebibytes, 5_000_000, absent="-")
     gzipped = subprocess.run(["gzip", "-6", "--stdout", str(sample)], capture_output=True, check=True).stdout
-    yield ratio(f"{what}: size, gzip -6", [(len(_packed(sample)), len(gzipped))], mebibytes, at_most=1.01)
+    yield ratio(f"{what}: size, gzip -6", [(len(packed(sample)), len(gzipped))], mebibytes, at_most=1.01)
 
 
 @contextmanager
@@ -175,23 +175,16 @@ def _stages(home: Home, url: str, path: Path, rounds: int) -> dict[str, float]:
     """What each stage takes alone, in this process, in seconds."""
     data = path.read_bytes()
     pieces = [memoryview(data)[at : at + _MIB] for at in range(0, len(data), _MIB)]
-    packed = _packed(path)
-    blocks = _laid(packed)
+    content = packed(path)
+    blocks = _laid(content)
     stages = {
         "download": lambda: _download(url),
         "SHA-256 of the snapshot": lambda: _each(pieces, hashlib.sha256().update),
         "compression": lambda: _each(pieces, press.compressor(Squeeze()).compress),
-        "SHA-256 of the archive": lambda: hashlib.sha256(packed),
+        "SHA-256 of the archive": lambda: hashlib.sha256(content),
         "writing, syncing and reading back": lambda: _written(home, blocks),
     }
     return {name: median(_took(work) for _ in range(rounds)) for name, work in stages.items()}
-
-
-def _packed(path: Path) -> bytes:
-    compressor = press.compressor(Squeeze())
-    data = memoryview(path.read_bytes())
-    parts = [compressor.compress(data[at : at + _MIB]) for at in range(0, len(data), _MIB)]
-    return b"".join([*parts, compressor.flush()])
 
 
 def _took(work: Callable[[], object]) -> float:
@@ -219,11 +212,11 @@ def _download(url: str) -> None:
     connection.close()
 
 
-def _laid(packed: bytes) -> list[memoryview]:
+def _laid(content: bytes) -> list[memoryview]:
     """An archive as blocks that disks can be given without a copy."""
-    blocks = direct.memory(-(-len(packed) // _BLOCK), _BLOCK)
+    blocks = direct.memory(-(-len(content) // _BLOCK), _BLOCK)
     for number, block in enumerate(blocks):
-        part = packed[number * _BLOCK : (number + 1) * _BLOCK]
+        part = content[number * _BLOCK : (number + 1) * _BLOCK]
         block[: len(part)] = part
         blocks[number] = block[: len(part)]
     return blocks

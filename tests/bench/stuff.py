@@ -5,11 +5,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from agent.adapters import snapshot_tar
+from agent.adapters import press, snapshot_tar
+from agent.adapters.press import Squeeze
 
 _POINTS, _DIMENSIONS = 28_000, 768
 _BATCH = 500
 _FEW = 2_000
+_PIECE = 1 << 20
 _STATE = {
     "replica_state.json": b'{"is_local":true,"this_peer_id":1,"peers":{"1":"Active"}}',
     "shard_config.json": b'{"type":"ReplicaSet"}',
@@ -41,6 +43,42 @@ def snapshots(folder: Path, shards: int) -> dict[str, Path]:
         for one in (full.parent, few.parent, dense):
             shutil.rmtree(one)
     return made
+
+
+def collection(folder: Path, points: int, dimensions: int) -> None:
+    """A collection of the embedded engine: random vectors, without an index of them, and some payload."""
+    from agent.adapters import edge
+
+    edge.version()  # says how to install the engine where it is not
+    import qdrant_edge as engine
+
+    folder.mkdir(parents=True)
+    dice = random.Random(points)  # noqa: S311 - the same each time, and no secret
+    config = engine.EdgeConfig(
+        vectors=engine.EdgeVectorParams(size=dimensions, distance=engine.Distance.Cosine),
+        optimizers=engine.EdgeOptimizersConfig(indexing_threshold=10_000_000),
+    )
+    shard = engine.EdgeShard.create(str(folder), config)
+    for start in range(0, points, _BATCH):
+        batch = [
+            engine.Point(
+                number,
+                [dice.random() - 0.5 for _ in range(dimensions)],
+                {"number": number, "city": dice.choice(("Kyoto", "Lagos", "Lima"))},
+            )
+            for number in range(start, min(points, start + _BATCH))
+        ]
+        shard.update(engine.UpdateOperation.upsert_points(batch))
+    shard.flush()
+    shard.close()
+
+
+def packed(path: Path) -> bytes:
+    """A file, compressed as archives are by default."""
+    compressor = press.compressor(Squeeze())
+    data = memoryview(path.read_bytes())
+    parts = [compressor.compress(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
+    return b"".join([*parts, compressor.flush()])
 
 
 def sample(folder: Path, name: str) -> Path:
