@@ -62,7 +62,12 @@ class Program:
         more: str = "",
         secondary: bool = True,
     ) -> None:
-        """Write the configuration; everything not named is as small and quick as tests like it."""
+        """Write the configuration; everything not named is as small and quick as tests like it.
+
+        No drill follows a backup, unless `more` says so.
+        """
+        if "drills:" not in more:
+            more += "drills: {after_backup: 0s}\n"
         second = "\n  secondary: {path: secondary}" if secondary else ""
         self.config.write_text(
             f"state_dir: state\ntimezone: UTC\nengine: {engine}\n"

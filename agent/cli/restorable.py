@@ -245,6 +245,8 @@ def earlier(
 
 
 def _concerns(note: Restored, backup: str, since: float | None, now: float) -> bool:
+    if note.state == "left":
+        return False
     if note.pre_restore == backup:
         return note.state != "done" and now - note.began <= TAKEN_UP_WITHIN
     return note.backup == backup and since is not None and note.began >= since

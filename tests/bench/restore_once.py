@@ -14,7 +14,7 @@ from agent.adapters.shelf import read
 from agent.adapters.shelf.inflate import Inflated
 
 url, path, digest, size, inside = sys.argv[1:]
-reading, signature = read.read(path, None, stream=False)
+reading, signature = read.read(path, None, stream=False, keep=True)
 if reading.sha256 != digest:
     sys.exit(f"{path} has SHA-256 {reading.sha256}")
 with Inflated(path, signature, int(size), inside) as source:

@@ -190,7 +190,7 @@ def test_a_loose_archive_that_has_just_come_is_found(program: Program) -> None:
 
 def test_the_agent_drills_what_a_backup_has_made(program: Program) -> None:
     built(program, "articles")
-    program.write(tiers='{daily: {cron: "* * * * * *", keep: 30d}}')
+    program.write(tiers='{daily: {cron: "* * * * * *", keep: 30d}}', more="drills: {after_backup: 1m}\n")
     with program.agent():
         until(
             lambda: program.query("SELECT 1 FROM drill WHERE state = 'passed' AND depth = 'light'"),

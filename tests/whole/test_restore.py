@@ -510,6 +510,22 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(standin: Backed) -> None:
     assert not any("binary" in path for path in sent), "what is done is not sent again"
 
 
+def test_what_was_done_and_then_written_to_is_left_to_who_did(standin: Backed) -> None:
+    standin.drop()
+    words = ("--collection", "scalar", *DENSE)
+    killed(standin, *words)
+    standin.server.faults.release()
+    standin.write("scalar")
+    answer = standin.restore(*words, expect=2)
+    assert [(one["state"], one["action"]) for one in answer["collections"]] == [("bad", "compare"), ("good", "resume")]
+    assert "so it is left as it is: restored 65 of 60 points" in answer["collections"][0]["why"]
+    assert count(standin.url, "scalar") == 65
+    standin.restore(*words[:2], expect=64)
+    again = standin.restore(*words[:2], "--replace", "--skip-proof")
+    assert (again["state"], count(standin.url, "scalar")) == ("good", 60)
+    assert again["pre_restore"]
+
+
 def test_a_backup_of_what_broke_off_is_not_what_it_goes_on_with(standin: Backed) -> None:
     standin.drop()
     first = standin.backup

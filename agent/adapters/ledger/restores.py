@@ -14,7 +14,7 @@ class Restored(Struct, frozen=True, kw_only=True):
         url: of the server.
         target: the collection's name there.
         backup, tier, collection: what it is restored from.
-        state: begun, done or failed.
+        state: begun, done or failed; left where it was done, and then changed by somebody else.
         replaced: whether there was a collection of that name.
         pre_restore: the backup of what there was; None where there was nothing, or nothing was kept.
         began, ended: epoch seconds.
@@ -50,7 +50,7 @@ def begin(db: sqlite3.Connection, note: Restored) -> int:
 
 
 def end(db: sqlite3.Connection, note: int, state: str, now: float, *, points: int | None = None, why: str = "") -> None:
-    """Note how it ended: done or failed."""
+    """Note how it ended: done, failed or left."""
     db.execute(
         "UPDATE restored SET state = ?, ended = ?, points = ?, why = ? WHERE id = ?", (state, now, points, why, note)
     )

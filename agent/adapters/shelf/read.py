@@ -51,14 +51,15 @@ def read(
     *,
     stream: bool = True,
     content: streams.Content | None = None,
+    keep: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[Reading, Signature]:
     """Read an archive from its first byte to its last and hash it; look through what is in it where `stream` is asked.
 
-    What was read is dropped from the page cache behind the reader, so that the database keeps its own pages.
-    Memory is constant whatever the file holds. `content` is given all that the archive holds, decompressed and in
-    order, in pieces that it may not keep; what it raises is raised. `progress` is called with the bytes read since its
-    last call.
+    What was read is dropped from the page cache behind the reader, so that the database keeps its own pages, unless it
+    is to be kept there for who reads it again at once. Memory is constant whatever the file holds. `content` is given
+    all that the archive holds, decompressed and in order, in pieces that it may not keep; what it raises is raised.
+    `progress` is called with the bytes read since its last call.
 
     Raises:
         Moved: it is not the file `expected` describes, changed while it was read, or is open for writing.
@@ -70,7 +71,7 @@ def read(
             if (expected is not None and before != expected) or _being_written(fd):
                 raise Moved
             digest = hashlib.sha256()
-            total = _read_through(fd, before.size, digest, progress, inside)
+            total = _read_through(fd, before.size, digest, progress, inside, drop=not keep)
             if signature_of(os.fstat(fd)) != before or signature(path) != before:
                 raise Moved
     except (OSError, AgentError) as error:
@@ -130,7 +131,13 @@ class _Inside:
 
 
 def _read_through(
-    fd: int, expected: int, digest: "hashlib._Hash", progress: Callable[[int], None], inside: _Inside | None
+    fd: int,
+    expected: int,
+    digest: "hashlib._Hash",
+    progress: Callable[[int], None],
+    inside: _Inside | None,
+    *,
+    drop: bool,
 ) -> int:
     buffer = memoryview(bytearray(min(_CHUNK, max(expected, 1) + 1)))
     large = expected > _DROP_EVERY
@@ -145,10 +152,10 @@ def _read_through(
         progress(got)
         if total > expected:
             raise Moved  # it grows, maybe faster than it can be read
-        if large and total - dropped >= _DROP_EVERY:
+        if drop and large and total - dropped >= _DROP_EVERY:
             os.posix_fadvise(fd, dropped, total - dropped, os.POSIX_FADV_DONTNEED)
             dropped = total
-    if large:
+    if drop and large:
         os.posix_fadvise(fd, dropped, 0, os.POSIX_FADV_DONTNEED)
     return total
 

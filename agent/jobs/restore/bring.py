@@ -58,7 +58,8 @@ def bring(
     first, target = site.first, step.target
     if step.earlier is not None:
         _outlast(site, step, until)
-    if step.drop:
+    # What an attempt that broke off had given a cluster may be there only now.
+    if step.drop or (step.peers and step.earlier is not None):
         admin.drop(first, target)
     if step.peers:
         notes = _spread(site, step, proved, until, progress)
@@ -70,12 +71,10 @@ def bring(
     return _everywhere(site, step, found) if step.peers and found.state == "good" else found
 
 
-def compare(
-    server: Server, step: Step, expected: Expected, unready: list[str], notes: list[str], made_by: str = ""
-) -> Brought:
+def compare(server: Server, step: Step, expected: Expected, unready: list[str], notes: list[str]) -> Brought:
     """Ask a collection on the server what was recorded of it."""
     seen = copy.seen(server, step.target, expected, seconds=_COMPARING)
-    judged = rehearsal.judge(seen, expected, made_by=made_by)
+    judged = rehearsal.judge(seen, expected)
     state, why = verdict(judged, expected.low, expected.high, unready)
     return Brought(state, why, judged.points, tuple(notes))
 
@@ -96,8 +95,7 @@ def _spread(
     """Restore the shards of a collection at their peers, each at one first, and from there at the others."""
     first, target, wanted, notes = site.first, step.target, step.wanted, list[str]()
     goal = placement.wanted(wanted.pieces, step.peers)
-    if step.drop or not step.there.exists:
-        _make(site, step, goal)
+    _make(site, step, goal)
     copies = _alone(site, step, goal, until)
     for piece in placement.ordered(wanted.pieces, wanted.entries) or wanted.pieces:
         server = site.by_peer[step.peers[piece.file]]

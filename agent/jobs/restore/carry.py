@@ -88,7 +88,8 @@ def carry_out(
             done = _done(step, Brought("left", f"not begun, because {stops}"))
         else:
             done = _one(order, site, db, now, step, pre_restore, progress)
-            failed = failed or ("" if done.state == "good" else f"{done.target} failed")
+            if done.state != "good" and step.action != "compare":
+                failed = failed or f"{done.target} failed"
         found.append(done)
         said(done)
     return found
@@ -104,56 +105,79 @@ def _one(
     progress: Callable[[int], None],
 ) -> Done:
     """Restore one collection, with its notes."""
-    began, clock = now(), time.monotonic()
-    kept = pre_restore if step.save else step.earlier.pre_restore if step.earlier else None
-    replaced = step.save or (step.earlier is not None and step.earlier.replaced)
-    note = Restored(
+    clock, expected = time.monotonic(), order.expected[step.target]
+    if step.action == "compare":
+        try:
+            brought = _looked_at(compare(site.first, step, expected, [], []))
+        except AgentError as error:
+            brought = Brought("unknown", error.message)
+        if brought.state == "bad":
+            _let_go(db, site.first.url, step.target, now(), brought.why)
+        brought, aliases = _lead(site, step, brought)
+        kept = step.earlier.pre_restore if step.earlier else None
+        return _done(step, brought, aliases, kept, time.monotonic() - clock)
+    note = _note(order, site, step, pre_restore, now())
+    with writing(db):
+        number = restores.begin(db, note)
+    proved = {file: one for (target, file), one in order.proved.items() if target == step.target}
+    try:
+        brought = bring(site, step, proved, expected, clock + order.deadline, progress)
+    except AgentError as error:
+        brought = Brought("bad", f"{error.message} {error.hint}".strip())
+    brought, aliases = _lead(site, step, brought)
+    notes = (*(told for one in proved.values() for told in one.notes), *brought.notes)
+    back = f"; {way_back(note.pre_restore, step.target)}" if brought.state == "bad" and note.pre_restore else ""
+    brought = structs.replace(brought, notes=notes, why=f"{brought.why}{back}")
+    with writing(db):
+        state = "done" if brought.state == "good" else "failed"
+        restores.end(db, number, state, now(), points=brought.points, why=brought.why)
+    return _done(step, brought, aliases, note.pre_restore, time.monotonic() - clock)
+
+
+def _note(order: Order, site: Site, step: Step, pre_restore: str | None, began: float) -> Restored:
+    """What is written down before the server is touched."""
+    earlier = step.earlier
+    return Restored(
         url=site.first.url,
         target=step.target,
         backup=order.backup,
         tier=order.tier,
         collection=step.wanted.collection,
         state="begun",
-        replaced=replaced,
-        pre_restore=kept,
+        replaced=step.save or (earlier is not None and earlier.replaced),
+        pre_restore=pre_restore if step.save else earlier.pre_restore if earlier else None,
         began=began,
         raw_bytes=step.raw_bytes,
     )
-    with writing(db):
-        number = restores.begin(db, note)
-    try:
-        brought = _brought(order, site, step, progress)
-        aliases = _lead(site, step) if brought.state == "good" else ()
-    except AgentError as error:
-        brought, aliases = Brought("bad", f"{error.message} {error.hint}".strip()), ()
-    taken = [note for (target, _), one in order.proved.items() if target == step.target for note in one.notes]
-    brought = structs.replace(brought, notes=(*taken, *brought.notes))
-    if brought.state == "bad" and kept:
-        brought = structs.replace(brought, why=f"{brought.why}; {way_back(kept, step.target)}")
-    state = "done" if brought.state == "good" else "failed"
-    with writing(db):
-        restores.end(db, number, state, now(), points=brought.points, why=brought.why)
-    return _done(step, brought, aliases, kept, time.monotonic() - clock)
 
 
-def _brought(order: Order, site: Site, step: Step, progress: Callable[[int], None]) -> Brought:
-    expected = order.expected[step.target]
-    if step.action == "compare":
-        found = compare(site.first, step, expected, [], ["it was restored by an earlier attempt"])
-        if found.state == "good":
-            return found
-        why = f"it was restored by an earlier attempt and is not so any more, so it is left as it is: {found.why}"
-        return Brought(found.state, f"{why}; --replace restores it again", found.points, found.notes)
-    proved = {file: one for (target, file), one in order.proved.items() if target == step.target}
-    until = time.monotonic() + order.deadline
-    return bring(site, step, proved, expected, until, progress)
+def _let_go(db: sqlite3.Connection, url: str, target: str, now: float, why: str) -> None:
+    """Note that what an earlier attempt has restored is no longer ours: it is somebody's by now."""
+    note = restores.newest(db, url, target)
+    if note is not None:
+        with writing(db):
+            restores.end(db, note.id, "left", now, points=note.points, why=why)
 
 
-def _lead(site: Site, step: Step) -> tuple[str, ...]:
-    """Let the aliases lead to what was restored, all in one request."""
+def _looked_at(found: Brought) -> Brought:
+    """What was restored by an earlier attempt: left as it is, also where it is not so any more."""
+    if found.state == "good":
+        return structs.replace(found, notes=("it was restored by an earlier attempt",))
+    why = f"it was restored by an earlier attempt and is not so any more, so it is left as it is: {found.why}"
+    return structs.replace(found, why=f"{why}; --replace restores it again")
+
+
+def _lead(site: Site, step: Step, brought: Brought) -> tuple[Brought, tuple[str, ...]]:
+    """Let the aliases lead to what was restored and is right, all in one request; returns those that do."""
     names = tuple(one.alias for one in step.aliases if not one.why)
-    admin.change_aliases(site.first, [admin.point_alias(one, step.target) for one in names])
-    return names
+    if brought.state != "good" or not names:
+        return brought, ()
+    try:
+        admin.change_aliases(site.first, [admin.point_alias(one, step.target) for one in names])
+    except AgentError as error:
+        why = f"{brought.why}; but its aliases could not be set, {', '.join(names)}: {error.message}"
+        return structs.replace(brought, state="bad", why=why), ()
+    return brought, names
 
 
 def way_back(backup: str, target: str) -> str:

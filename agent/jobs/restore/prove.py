@@ -104,6 +104,7 @@ def _sound(
                 None,
                 stream=whole is None or measured is not None,
                 content=measured.add if measured else None,
+                keep=True,
                 progress=progress,
             )
         except read.Moved:
