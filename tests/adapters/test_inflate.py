@@ -4,6 +4,8 @@ import gzip
 import hashlib
 import os
 import random
+import shutil
+import subprocess
 import threading
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from agent.adapters import press
 from agent.adapters.press import Squeeze
+from agent.adapters.shelf import read
 from agent.adapters.shelf.inflate import Inflated
 from agent.adapters.shelf.look import signature
 from agent.errors import Damaged
@@ -112,6 +115,27 @@ def test_a_file_that_is_gone_or_a_link_is_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "link.gz").symlink_to(made(tmp_path, "x.snapshot.gz"))
     with pytest.raises(Damaged, match="symbolic links"):
         inflated(tmp_path / "link.gz")
+
+
+@pytest.mark.skipif(not shutil.which("fincore"), reason="fincore of util-linux tells what the page cache holds")
+def test_what_is_proved_first_stays_at_hand_until_it_was_inflated(tmp_path: Path) -> None:
+    path = tmp_path / "x.snapshot"
+    data = os.urandom(20 * MIB)
+    with path.open("wb") as file:
+        file.write(data)
+        os.fsync(file.fileno())
+    kind = subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=True).stdout
+    if kind.strip() in {"tmpfs", "overlayfs"}:
+        pytest.skip("the temporary folder has no cache of its own")
+    read.read(str(path), None, stream=False, keep=True)
+    assert cached(path) == len(data)
+    assert inflated(path, data) == data
+    assert cached(path) < MIB
+
+
+def cached(path: Path) -> int:
+    told = subprocess.run(["fincore", "-b", "-n", "-o", "RES", path], capture_output=True, text=True, check=True)
+    return int(told.stdout or 0)
 
 
 def test_who_reads_no_further_leaves_no_thread_behind(tmp_path: Path) -> None:

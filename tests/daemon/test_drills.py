@@ -39,7 +39,7 @@ def opened(program: Program, more: str = "") -> tuple[Desk, Noted]:
 
 @pytest.fixture
 def desk(program: Program) -> Iterator[Desk]:
-    made, _ = opened(program)
+    made, _ = opened(program, "drills: {}\n")
     yield made
     made.db.close()
 
