@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# The tests wait about as long as they compute.
+TOGETHER := $(shell expr 2 \* $$(nproc))
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint check wheel-test bench campaign clean
@@ -19,7 +21,7 @@ run: $(READY) ## set up, then show everything on an embedded Qdrant: snapward de
 	$(BIN)/snapward demo
 
 test: $(READY) ## set up, then run the whole test suite
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n $(TOGETHER)
 
 lint: $(READY) ## lint, format, types, import contracts
 	$(BIN)/ruff check .
@@ -35,7 +37,7 @@ wheel-test: $(READY) ## build the wheel through the sdist and test it away from 
 bench: $(READY) ## ratios against the tools people use today, measured side by side
 	$(BIN)/python tests/bench/bench.py
 
-campaign: $(READY) ## slow: kill -9 at 150 random moments, bursts of 20,000 archives, every byte flipped
+campaign: $(READY) ## slow: kill -9 at 175 random moments, bursts of 20,000 archives, 200 varied collections drilled
 	$(BIN)/python -m pytest -p no:randomly tests/campaigns
 
 clean: ## remove what this file made

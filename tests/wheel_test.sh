@@ -18,4 +18,4 @@ mkdir "$work/away"
 cp -R "$here/tests" "$here/docs" "$here/pyproject.toml" "$here/README.md" "$here/CHANGELOG.md" "$work/away/"
 cd "$work/away"
 "$work/venv/bin/python" -c 'import agent, sys; assert "site-packages" in agent.__file__, agent.__file__'
-"$work/venv/bin/python" -m pytest -q -n auto -p no:cacheprovider
+"$work/venv/bin/python" -m pytest -q -n "$(expr 2 \* "$(nproc)")" -p no:cacheprovider

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import logging
 import queue
-import signal
 import sqlite3
 from collections.abc import Callable, Mapping
 from typing import assert_never
@@ -72,23 +71,6 @@ def close(desk: Desk) -> None:
     with contextlib.suppress(AgentError):
         calls.close_orphans(desk)
     desk.db.close()
-
-
-def listen(inbox: "queue.SimpleQueue[object]", leave: Callable[[], None]) -> None:
-    """Let signals put themselves into the inbox. The first one asks to stop, a second one leaves at once."""
-    asked = False
-
-    def stop(_number: int, _frame: object) -> None:
-        nonlocal asked
-        if asked:
-            leave()
-        asked = True
-        inbox.put(Signalled("stop"))
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGHUP, lambda _number, _frame: inbox.put(Signalled("validate")))
-    signal.signal(signal.SIGCHLD, lambda _number, _frame: inbox.put(Signalled("child")))
 
 
 def _open_up(desk: Desk) -> None:

@@ -18,7 +18,8 @@ from agent.adapters.shelf import look
 from agent.daemon.children import Children
 from agent.daemon.desk import Clocks, Desk, Drilling
 from agent.daemon.events import Called, Overslept, Tick
-from agent.daemon.loop import close, listen, rebuild, serve
+from agent.daemon.loop import close, rebuild, serve
+from agent.daemon.signals import Signals
 from agent.errors import CannotWrite, Damaged
 from agent.rules.words import rfc3339
 from agent.settings import Loaded, Settings, check_secrets, load, parts, secrets_of, zone
@@ -44,9 +45,9 @@ def run(config: str, environ: Mapping[str, str], *, verbose: bool = False) -> in
     logs.begin(loaded.settings.logs.format, verbose=verbose)
     with locks.held(loaded.settings.state_dir, "agent"):
         children = Children(os.path.abspath(loaded.path))
+        desk = open_desk(loaded, children, _clocks())
+        signals = Signals(desk.inbox, lambda: _leave(children))
         while True:
-            desk = open_desk(loaded, children, _clocks())
-            listen(desk.inbox, lambda: _leave(children))
             why = serve(desk, environ)
             if why == "stop":
                 notify(environ, STOPPING="1", STATUS="finishing what is in hand")
@@ -56,6 +57,8 @@ def run(config: str, environ: Mapping[str, str], *, verbose: bool = False) -> in
             desk.db.close()
             loaded = _read_anew(config, loaded)
             logs.begin(loaded.settings.logs.format, verbose=verbose)
+            desk = open_desk(loaded, children, _clocks())
+            signals.inbox = desk.inbox
 
 
 def _read_anew(config: str, before: Loaded) -> Loaded:

@@ -308,4 +308,4 @@ def test_the_restore_of_another_collection_is_none_of_this_one(standin: StandIn,
     location = (standin.snapshots_dir / C / name).as_uri()
     resting.wire.answer("PUT", path_of(OTHER, "/snapshots/recover?wait=false"), {"location": location})
     assert (admin.restoring(resting, C), admin.restoring(resting, OTHER)) == (False, True)
-    standin.faults.release()
+    standin.faults.release(waiting=1)

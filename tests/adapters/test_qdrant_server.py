@@ -219,7 +219,7 @@ def test_a_server_tells_that_it_makes_a_snapshot(tmp_path: Path) -> None:
         thread.start()
         while not server.making(PLAIN):
             assert thread.is_alive()
-        standin.faults.release()
+        standin.faults.release(waiting=1)
         thread.join()
         assert server.making(PLAIN) is False
 

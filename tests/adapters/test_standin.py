@@ -177,7 +177,7 @@ def test_a_snapshot_goes_on_without_the_client_that_asked_for_it(server: StandIn
         until(lambda: client.ask("GET", path_of("c")).result["status"] == "yellow")
     assert 'snapshot_creation_running{id="c"} 1' in client.ask("GET", "/metrics").body.decode()
     assert client.ask("GET", path_of("c", "/snapshots")).result == []
-    server.faults.release()
+    server.faults.release(waiting=1)
     until(lambda: client.ask("GET", path_of("c", "/snapshots")).result)
     until(lambda: client.ask("GET", path_of("c")).result["status"] == "green")
     assert 'snapshot_created_total{id="c"} 1' in client.ask("GET", "/metrics").body.decode()

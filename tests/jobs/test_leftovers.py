@@ -164,7 +164,7 @@ def test_what_is_still_being_made_is_left_until_it_is_there(standin: StandIn, jo
     (words,) = clear([address(standin)], journal)
     assert "is making a snapshot of one" in words
     assert (there(standin), len(journal.open())) == ([theirs], 1)
-    standin.faults.release()
+    standin.faults.release(waiting=1)
     thread.join()
     assert len(there(standin)) == 2
     (words,) = clear([address(standin)], journal)
@@ -240,7 +240,7 @@ def test_what_a_whole_request_leaves_is_cleared_by_the_next_life(standin: StandI
     standin.faults.add("linger", times=1)
     with pytest.raises(TryLater):
         snapshot.make(Server(Wire(address(standin), halted)), "one", journal, time.monotonic() + 30)
-    standin.faults.release()
+    standin.faults.release(waiting=1)
     while server(standin).making("one"):
         assert standin.up
     snapshot.make(server(standin), "two", journal, time.monotonic() + 30)

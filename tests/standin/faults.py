@@ -91,9 +91,10 @@ class Faults:
     """The faults of one server; safe to change while it answers."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._all: list[tuple[Fault, int | None]] = []
-        self._released = threading.Event()
+        self._waiting = 0
+        self._releases = 0
 
     def add(self, kind: str, **how: Any) -> None:
         """Add a fault, see `Fault`."""
@@ -133,13 +134,17 @@ class Faults:
     def pause(self, seconds: float | None, unless: threading.Event) -> None:
         """Wait so long, or until `release`; not at all once `unless` is set."""
         with self._lock:
-            released = self._released
             if unless.is_set():
                 return
-        released.wait(seconds)
+            before = self._releases
+            self._waiting += 1
+            self._lock.notify_all()
+            self._lock.wait_for(lambda: self._releases != before, seconds)
+            self._waiting -= 1
 
-    def release(self) -> None:
-        """Let go of whoever hangs, stalls or lingers."""
+    def release(self, waiting: int = 0) -> None:
+        """Let go of whoever hangs, stalls or lingers, once there are so many of them."""
         with self._lock:
-            self._released.set()
-            self._released = threading.Event()
+            self._lock.wait_for(lambda: self._waiting >= waiting)
+            self._releases += 1
+            self._lock.notify_all()

@@ -498,7 +498,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(standin: Backed) -> None:
     words = ("--collection", "binary", *DENSE, "--collection", "named")
     killed(standin, *words)
     assert dict(standin.program.query("SELECT target, state FROM restored")) == {"binary": "done", "dense": "begun"}
-    standin.server.faults.release()
+    standin.server.faults.release(waiting=1)
     before = len(standin.server.requests)
     answer = standin.restore(*words)
     assert [(one["name"], one["action"]) for one in answer["collections"]][::2] == [
@@ -514,7 +514,7 @@ def test_what_was_done_and_then_written_to_is_left_to_who_did(standin: Backed) -
     standin.drop()
     words = ("--collection", "scalar", *DENSE)
     killed(standin, *words)
-    standin.server.faults.release()
+    standin.server.faults.release(waiting=1)
     standin.write("scalar")
     answer = standin.restore(*words, expect=2)
     assert [(one["state"], one["action"]) for one in answer["collections"]] == [("bad", "compare"), ("good", "resume")]
@@ -530,7 +530,7 @@ def test_a_backup_of_what_broke_off_is_not_what_it_goes_on_with(standin: Backed)
     standin.drop()
     first = standin.backup
     killed(standin)
-    standin.server.faults.release()
+    standin.server.faults.release(waiting=1)
     later = standin.program.json("backup", "--collection", "binary")["id"]
     standin.program.run("verify", later)
     answer = standin.restore()
@@ -542,7 +542,7 @@ def test_killed_in_place_nothing_is_lost_and_the_same_command_finishes(standin: 
     standin.write()
     killed(standin, *DENSE, "--replace")
     (aside,) = standin.aside()
-    standin.server.faults.release()
+    standin.server.faults.release(waiting=1)
     answer = standin.restore(*DENSE)
     assert (answer["state"], count(standin.url, "dense")) == ("good", 60)
     assert answer["collections"][0]["pre_restore"] == aside
@@ -566,7 +566,7 @@ def test_asked_to_stop_it_leaves_off_and_says_how_to_go_on(standin: Backed) -> N
     assert killed(standin, *DENSE, number=signal.SIGTERM) == 130
     ((outcome,),) = standin.program.query("SELECT outcome FROM run WHERE job = 'restore'")
     assert outcome == "interrupted"
-    standin.server.faults.release()
+    standin.server.faults.release(waiting=1)
     assert standin.restore(*DENSE)["state"] == "good"
 
 
