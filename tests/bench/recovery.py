@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from figures import Figure, below, mebibytes, ratio, seconds, skipped
-from measure import ENVIRONMENT, Cost, interleaved, read_into_cache, run
+from figures import Figure, below, mebibytes, quicker, seconds, skipped
+from measure import ENVIRONMENT, interleaved, read_into_cache, run
 from stage import Home
 from stuff import collection, packed, snapshots
 
@@ -83,15 +83,9 @@ def restore(home: Home, rounds: int, shards: int) -> Iterator[Figure]:
             lambda: read_into_cache([archive]),
         )
     what = f"restore of vectors, {size / _MIB:.0f} MiB"
-    yield ratio(f"{what}: sha256sum; gunzip; curl -F", [_turned(one) for one in pairs], seconds, at_least=2.5)
+    yield quicker(f"{what}: sha256sum; gunzip; curl -F", [(mine.wall, theirs.wall) for mine, theirs in pairs], 2.5)
     written = [(float(mine.written), float(theirs.written)) for mine, theirs in pairs]
     yield below(f"{what}: bytes written to disk", written, mebibytes, _MIB)
-
-
-def _turned(pair: tuple[Cost, Cost]) -> tuple[float, float]:
-    """How many times quicker we are; the columns are swapped for that."""
-    mine, theirs = pair
-    return theirs.wall, mine.wall
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
-from figures import Figure, below, mebibytes, ratio, seconds, skipped
+from figures import Figure, below, mebibytes, quicker, ratio, seconds, skipped
 from measure import ENVIRONMENT, Cost, interleaved, peak, run
 from stage import Home
 from stuff import packed, sample, snapshots
@@ -71,9 +71,9 @@ def remote(home: Home, rounds: int, shards: int) -> Iterator[Figure]:
         with _server(home, {_NAME: path}) as url:
             ours = _ours(home, url)
             against = interleaved(rounds, ours, _shell(home, url, _SHELL))
-            yield ratio(f"{what}: curl, sha256sum, gzip -6, cp ...", _turned(against), seconds, at_least=12)
+            yield quicker(f"{what}: curl, sha256sum, gzip -6, cp ...", _walls(against), 12)
             against_pipes = interleaved(rounds, ours, _shell(home, url, _PIPES))
-            yield ratio(f"{what}: curl | tee | igzip | tee, openssl", _turned(against_pipes), seconds, at_least=2)
+            yield quicker(f"{what}: curl | tee | igzip | tee, openssl", _walls(against_pipes), 2)
             costs = [mine for mine, _ in against + against_pipes]
             stages = _stages(home, url, path, rounds)
             ours()  # what it leaves is looked at next
@@ -99,9 +99,8 @@ def remote_memory(home: Home, shards: int) -> Iterator[Figure]:
         yield below(what, [(one, 0) for one in peaks], mebibytes, limit * _MIB, absent="-")
 
 
-def _turned(pairs: list[tuple[Cost, Cost]]) -> list[tuple[float, float]]:
-    """Rounds whose ratio is how many times quicker we are; the columns are swapped for that."""
-    return [(theirs.wall, mine.wall) for mine, theirs in pairs]
+def _walls(pairs: list[tuple[Cost, Cost]]) -> list[tuple[float, float]]:
+    return [(mine.wall, theirs.wall) for mine, theirs in pairs]
 
 
 def _frugal(home: Home, what: str, costs: list[Cost], sample: Path) -> Iterator[Figure]:

@@ -144,5 +144,5 @@ def _wrong(reading: Reading, piece: Piece) -> str:
     if verdict.bad:
         return f"{verdict.state}: {verdict.why}"
     if reading.form is Form.OTHER:
-        return f"is no snapshot of Qdrant: {reading.form_why}"
+        return reading.form_why
     return "" if reading.form is Form.SNAPSHOT else f"could not be read to its end: {verdict.why}"
