@@ -120,7 +120,7 @@ def test_without_a_sound_copy_all_is_refused_with_every_reason(tmp_path: Path, r
 @pytest.mark.parametrize("content", [b"no tar at all" * 100, b""])
 def test_what_is_no_snapshot_is_refused_though_its_bytes_are_right(tmp_path: Path, content: bytes) -> None:
     packed = gzip.compress(content)
-    with pytest.raises(Refused, match=r"is no snapshot|malformed"):
+    with pytest.raises(Refused, match=r"no Qdrant snapshot|malformed"):
         proved(laid(tmp_path, packed), step(content, packed))
 
 
