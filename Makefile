@@ -37,7 +37,7 @@ wheel-test: $(READY) ## build the wheel through the sdist and test it away from 
 bench: $(READY) ## ratios against the tools people use today, measured side by side
 	$(BIN)/python tests/bench/bench.py
 
-campaign: $(READY) ## slow: kill -9 at 175 random moments, bursts of 20,000 archives, 200 varied collections drilled
+campaign: $(READY) ## slow: kill -9 at 225 random moments, bursts of 20,000 archives, 200 varied collections drilled
 	$(BIN)/python -m pytest -p no:randomly tests/campaigns
 
 clean: ## remove what this file made

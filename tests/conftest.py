@@ -1,6 +1,7 @@
 """What every test may ask for."""
 
 import fcntl
+import gc
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,11 @@ import pytest
 from program import Program
 
 pytest_plugins = ["standins"]
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from going through five thousand tests again and again."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ from msgspec.structs import replace
 from agent.rules.archive import State
 from agent.rules.facts import Archive, Drilled, Facts, Folder, Run, Sample, Sent
 from agent.rules.finding import Level
+from agent.rules.forecast import When
 from agent.rules.incident import Incident
 from agent.rules.manifest import CollectionEntry, Failure, FileEntry, Manifest
+from agent.rules.outlook import Mark, Prospect
 from agent.rules.summary import week_of
 from agent.rules.words import rfc3339
 
@@ -130,6 +132,26 @@ def samples(fill: dict[str, tuple[float, float]], every: float = 900.0) -> list[
     return found
 
 
+def prospect(location: str, used: float, per_week: float, *, fits: bool = True) -> Prospect:
+    """How a location will go on: by so many percent a week, if it grows at all."""
+    ahead = range(-6, 8 if per_week else 1)
+    full = NOW + (100 - used) / per_week * 7 * DAY if per_week else None
+    told = "grows by 21.4 GiB a day: 80 % around 14 Dec 2026, 90 % around 29 Dec 2026, full around 12 Jan 2027"
+    return Prospect(
+        location=location,
+        outlook=told if full else "cannot tell: no trend is clear",
+        per_day=round(per_week / 700 * 500 * GIB) if full else None,
+        full=When(full, full - 2 * DAY, full + 3 * DAY) if full else None,
+        why=told if full else "cannot tell: no trend is clear",
+        fits=fits,
+        next_backup_bytes=11 * GIB,
+        plan_needs_bytes=402 * GIB,
+        plan_room_bytes=441 * GIB,
+        freed_this_week_bytes=77 * GIB,
+        weeks=tuple(Mark(NOW + n * 7 * DAY, min(round(used + n * per_week, 1), 100.0), n > 0) for n in ahead),
+    )
+
+
 def runs() -> list[Run]:
     found = [Run("backup", "daily", WEEK.start + DAY * day + 2 * HOUR, None, "ok", "") for day in range(7)]
     found += [Run("backup", "weekly", WEEK.end - DAY + HOUR, None, "ok", "")]
@@ -191,6 +213,7 @@ def fine() -> Facts:
         runs=tuple(runs()),
         sent=sent,
         samples=tuple(samples({"primary": (58.1, 60.2), "secondary": (40.5, 41.9)})),
+        outlook=(prospect("primary", 60.2, 2.1), prospect("secondary", 41.9, 0.0)),
         drills=tuple(drills()),
         drilled=NAMES,
     )
@@ -246,6 +269,7 @@ def critical() -> Facts:
         incidents=incidents,
         sent=sent,
         samples=tuple(one for one in fill if not quiet[0] < one.at < quiet[1]),
+        outlook=(prospect("primary", 93.6, 3.0, fits=False), prospect("secondary", 41.9, 0.0)),
         drills=tuple(drills(failed=("alpha",), unknown=("images", "logs"))),
         drilled=[one for one in NAMES if one not in {"images", "logs"}],
     )

@@ -4,6 +4,7 @@ import contextlib
 import os
 import stat
 import time
+from collections.abc import Iterator
 
 from msgspec import Struct
 
@@ -68,6 +69,47 @@ def root(path: str, mount: str | None) -> Root:
     on = mount_of(real, table)
     read_only = bool(os.statvfs(real).f_flag & os.ST_RDONLY)
     return Root("", "", found.st_dev, found.st_ino, on.id if on else 0, read_only)
+
+
+class Anchor(Struct, frozen=True):
+    """A location's folder, held open: `at` leads into it whatever becomes of its mount, so nothing is written below.
+
+    `path` is how people call it.
+    """
+
+    path: str
+    mount: str | None
+    root: Root
+    at: str
+
+    def there(self) -> bool:
+        """Whether the location is still the one that was opened."""
+        now = root(self.path, self.mount)
+        return (now.trouble, now.device, now.inode) == ("", self.root.device, self.root.inode)
+
+
+@contextlib.contextmanager
+def anchored(path: str, mount: str | None) -> Iterator[Anchor]:
+    """Hold a location's folder open; `trouble` of the anchor's root says why it cannot be used, and `at` is empty then.
+
+    Its disk cannot be unmounted meanwhile, or only lazily, and then what is written still goes to the disk.
+    """
+    before = root(path, mount)
+    if before.trouble:
+        yield Anchor(path, mount, before, "")
+        return
+    try:
+        fd = os.open(os.path.realpath(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        yield Anchor(path, mount, Root(f"cannot be opened: {error.strerror}", "Is its disk mounted?"), "")
+        return
+    try:
+        held = os.fstat(fd)
+        if (held.st_dev, held.st_ino) != (before.device, before.inode):
+            before = Root("became another folder while it was opened", "Was its disk mounted right now? Try again.")
+        yield Anchor(path, mount, before, f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
 
 
 def _mounted(point: str, table: list[Mount]) -> bool:
@@ -135,6 +177,12 @@ def has_inotify(path: str) -> bool:
     on = mount_of(os.path.realpath(path), mounts())
     silent = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "lustre", "afs"}
     return on is None or not (on.kind in silent or on.kind.startswith("fuse"))
+
+
+def keeps_modes(path: str) -> bool:
+    """Whether files have modes and owners of their own there; some file systems give the same to all."""
+    on = mount_of(os.path.realpath(path), mounts())
+    return on is None or on.kind not in {"cifs", "smb3", "vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk"}
 
 
 def _unescaped(text: str) -> str:

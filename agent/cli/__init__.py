@@ -24,11 +24,18 @@ COMMANDS = {
     "drill": "agent.cli.drill",
     "evidence": "agent.cli.evidence",
     "restore": "agent.cli.restore",
+    "expire": "agent.cli.expire",
+    "keep": "agent.cli.keep",
+    "release": "agent.cli.keep",
+    "repair": "agent.cli.repair",
+    "audit": "agent.cli.audit",
     "report": "agent.cli.report",
     "alert": "agent.cli.alert",
     "reconcile": "agent.cli.verify",
     "config": "agent.cli.config",
     "deliver": "agent.cli.alert",
+    "upkeep": "agent.cli.upkeep",
+    "ping": "agent.cli.ping",
 }
 
 

@@ -15,8 +15,10 @@ from agent.settings.parts import keeps, places, telling
 
 def arrived(
     db: sqlite3.Connection, settings: Settings, stopping: Callable[[], bool] = lambda: False, *, loose: bool
-) -> None:
+) -> list[Key]:
     """Take note of backups that have arrived, each by its manifest, and where `loose` of archives that are in none.
+
+    Returns the archives that are new, or not what they were, and that nobody has read so far.
 
     A manifest is small. A loose archive is read to its end, since nothing else tells what it is.
     """
@@ -32,6 +34,7 @@ def arrived(
                 pass
 
     prove([key for key in new if is_checksum_file(key.name)])
-    if loose:
-        archives = [key for key in new if not is_checksum_file(key.name)]
-        prove([key for key in archives if catalogue.folder(db, key.location, key.folder) is None])
+    archives = [key for key in new if not is_checksum_file(key.name)]
+    left = [key for key in archives if not loose or catalogue.folder(db, key.location, key.folder) is not None]
+    prove(sorted(set(archives) - set(left)))
+    return left

@@ -15,6 +15,7 @@ from agent.cli import parts, text
 from agent.cli.board import Board
 from agent.errors import AgentError, BadUsage, TryLater
 from agent.jobs.backup import command, take
+from agent.jobs.backup.book import Book, close_orphans
 from agent.jobs.intake.verdicts import Telling
 from agent.rules.finding import Finding, Level
 from agent.rules.manifest import bare
@@ -52,6 +53,7 @@ def backup_(ctx: click.Context, tier: str, only: tuple[str, ...], slot: float | 
         with writing(db):
             for dead in (one for one in runs.orphans(db) if one.job == "backup"):  # where no agent closes them
                 runs.end(db, dead.id, "interrupted", parts.now(), why=f"its process {dead.pid} died before it was done")
+            close_orphans(db, parts.now())
             run = runs.begin(db, "backup", tier, slot, parts.now())
         try:
             if settings.engine.kind == "command":
@@ -76,6 +78,7 @@ def _take(
     scheduled: bool,
 ) -> int:
     wanted = order(settings, tier, tuple(exactly(one) for one in only))
+    book = parts.book(db, settings, f"{tier} backup", parts.who(scheduled=scheduled))
     for folder in take.clean_leftovers(wanted.locations):
         text.note(f"removed what a backup that died had left: {folder}")
     tidy = parts.tidying(settings)
@@ -85,7 +88,7 @@ def _take(
     board = Board()
     try:
         engine = parts.engine(settings, wanted.include)
-        taken = take.take(engine, wanted, parts.now, pages.restore_notes, stopping=stopping, progress=board)
+        taken = take.take(engine, wanted, parts.now, pages.restore_notes, book=book, stopping=stopping, progress=board)
     finally:
         board.end()
         for words in tidy():
@@ -212,6 +215,9 @@ def _command(
     db: sqlite3.Connection, run: int, settings: Settings, tier: str, stopping: Any, *, json_: bool, scheduled: bool
 ) -> int:
     chosen = settings.engine
+    book = Book(db, parts.who(scheduled=scheduled), f"{tier} backup by {chosen.argv[0]}")
+    for name in settings.locations:
+        book.begin(name, "", parts.now())  # what it will write, and where, only the program knows
     done = command.trigger(
         chosen.argv,
         {name: one.reveal() for name, one in chosen.env.items()},
@@ -221,6 +227,7 @@ def _command(
         look.pattern(settings.watch.patterns),
         stopping=stopping,
     )
+    book.end({}, done.why, None, parts.now())
     output = logs.masked(done.output, secrets_of(settings))
     told = telling(settings)
     hint = f"The end of what it printed: {output.strip()[-300:]!r}" if output.strip() else "It printed nothing."

@@ -1,22 +1,18 @@
 """`snapward evidence`: what drills have shown, for whoever has to believe it."""
 
-import csv
-import io
 from typing import Any
 
 import click
 
 from agent.adapters.ledger import drills
 from agent.adapters.ledger.drills import Drill
-from agent.cli import parts, text
+from agent.cli import parts, sheet, text
 from agent.cli.drilled import shown
 from agent.rules.alert import plain
 from agent.rules.drilling import PASSED
 from agent.rules.words import count, rfc3339
 
 _DAY = 86_400.0
-# How spreadsheets begin what they calculate; a collection may be called like that.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @click.command("evidence")
@@ -69,18 +65,11 @@ _HEADS = (
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_HEADS)
-    for row in rows:
-        flat = {**row, **row["probes"], **row["content"], "low": row["expected"][0], "high": row["expected"][1]}
-        flat["archives"] = " ".join(f"{one['sha256']}:{one['file']}" for one in row["archives"])
-        writer.writerow([_cell(flat[name]) for name in _HEADS])
-    return out.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    flat = [{**row, **row["probes"], **row["content"]} for row in rows]
+    for one in flat:
+        one["low"], one["high"] = one["expected"]
+        one["archives"] = " ".join(f"{archive['sha256']}:{archive['file']}" for archive in one["archives"])
+    return sheet.written(_HEADS, [[one[name] for name in _HEADS] for one in flat])
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

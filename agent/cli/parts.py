@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from agent.adapters import ledger
 from agent.cli import text
 from agent.errors import AgentError, NoRights, Refused
+from agent.jobs.backup.book import Book
 from agent.jobs.backup.engine import Engine
 from agent.settings import Loaded, Settings, load
-from agent.settings.parts import addresses
+from agent.settings.parts import addresses, seal_keys
 
 # Seconds for which a server that is only looked at is asked again: a person may be waiting.
 PATIENCE = 1.0
@@ -121,6 +122,29 @@ def finishing() -> Iterator[Callable[[], bool]]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def who(*, scheduled: bool) -> str:
+    """Whose doing this is, for the audit trail: the schedule's, or the name of the user who asked for it."""
+    if scheduled:
+        return "schedule"
+    user = os.geteuid()
+    try:
+        name = pwd.getpwuid(user).pw_name
+    except KeyError:
+        name = f"#{user}"
+    asked = os.environ.get("SUDO_USER", "")
+    return f"{asked} as {name}" if asked and asked != name else name
+
+
+def book(db: sqlite3.Connection, settings: Settings, why: str, who: str) -> Book:
+    """Where a backup is written down; its manifest is signed if there is a key.
+
+    Raises:
+        BadConfig: the key's reference leads nowhere, or it is too short.
+    """
+    keys = seal_keys(settings)
+    return Book(db, who, why, keys[0] if keys else b"")
 
 
 def agent_runs(settings: Settings) -> bool:

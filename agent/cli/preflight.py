@@ -19,9 +19,11 @@ from agent.jobs.drill import scratch, standing
 from agent.rules import storage, timetable
 from agent.rules.finding import Level
 from agent.rules.names import chosen
+from agent.rules.seal import LEAST_KEY
 from agent.rules.words import count, moment, size
 from agent.settings import Loaded, Settings, check_secrets, load, zone
 from agent.settings.parts import drill_server, limits, permissions, scratch_folder, squeeze
+from agent.settings.units import Span
 
 
 class Check(Struct, frozen=True):
@@ -73,7 +75,8 @@ def _checks(loaded: Loaded) -> Iterator[Check]:
         yield Check("targets", "warning", "nobody is told of anything", "Add notify.targets to the configuration.")
     if not any(one.reports for one in settings.notify.targets.values()):
         yield Check("report", "warning", "nobody gets the weekly report", "Give a target `reports: true`.")
-    yield Check("retention", "ok", "this version removes no backup: `keep` is not enforced yet")
+    yield _retention(settings)
+    yield _sealing(settings)
     yield from _drills(settings)
 
 
@@ -134,17 +137,44 @@ def _engine(settings: Settings) -> Check:
         engine = parts.engine(settings)
         if chosen.kind == "edge" and importlib.util.find_spec("qdrant_edge") is None:
             return Check("engine", "critical", "the embedded engine is not installed", "pip install 'snapward[edge]'")
-        names = engine.collections()
+        names, called = engine.collections(), _called(engine)
     except AgentError as error:
         return Check("engine", "critical", error.message, error.hint)
     if not names:
         return Check("engine", "warning", f"there is no collection in {chosen.path}", "Is it the right folder?")
-    return Check("engine", "ok", f"{_called(engine)}, {count(len(names), 'collection')}: {', '.join(names[:8])}")
+    return Check("engine", "ok", f"{called}, {count(len(names), 'collection')}: {', '.join(names[:8])}")
 
 
 def _called(engine: Engine) -> str:
     told = engine.surroundings().engine
     return f"{told['kind']} {told['version']}"
+
+
+def _retention(settings: Settings) -> Check:
+    """What old backups have to expect; a cleanup of our own beside another one's would be no surprise then."""
+    local = zone(settings.timezone)
+    told = ", ".join(
+        f"{name} {one.keep}" if isinstance(one.keep, Span) else f"the last {one.keep} {name}"
+        for name, one in settings.tiers.items()
+    )
+    others = [name for name, one in settings.locations.items() if one.keep]
+    besides = f"; otherwise in {', '.join(others)}" if others else ""
+    when = moment(timetable.next_slot(settings.cleanup.cron, parts.now(), local), local)
+    return Check("retention", "ok", f"kept: {told}{besides}; `snapward expire` shows what will go, next {when}")
+
+
+def _sealing(settings: Settings) -> Check:
+    sealing = settings.sealing
+    if sealing.key is None:
+        return Check("sealing", "ok", "manifests are chained, and not signed: sealing.key is not set")
+    try:
+        keys = [one.reveal().encode() for one in (sealing.key, *sealing.old_keys)]
+    except AgentError as error:
+        return Check("sealing", "critical", error.message, error.hint)
+    if short := [len(one) for one in keys if len(one) < LEAST_KEY]:
+        why = f"a key has {short[0]} bytes, and {LEAST_KEY} are the least"
+        return Check("sealing", "critical", why, "`openssl rand -hex 32` makes one.")
+    return Check("sealing", "ok", f"manifests are chained and signed; {count(len(keys), 'key')} known")
 
 
 def _drills(settings: Settings) -> Iterator[Check]:

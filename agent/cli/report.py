@@ -9,6 +9,7 @@ from agent.adapters import logs
 from agent.adapters.ledger import incidents, runs, writing
 from agent.cli import parts, text
 from agent.cli.alert import deliver_now
+from agent.cli.outlook import prospects
 from agent.errors import AgentError
 from agent.jobs import report
 from agent.jobs.report import Rendered
@@ -98,6 +99,7 @@ def _render(db: sqlite3.Connection, settings: Settings, week: Week) -> Rendered:
         targets=list(settings.notify.targets),
         next_runs={job: timetable.next_slot(cron, now, local) for job, cron in crons.items()},
         sample_every=settings.storage.sample_every,
+        outlook=prospects(db, settings, local, now),
         templates=settings.templates,
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from agent.adapters.ledger import catalogue, drills, known, restores, runs
+from agent.adapters.ledger import catalogue, drills, incidents, known, restores, runs
 from agent.adapters.ledger.restores import Restored
 from agent.errors import BadUsage
 from agent.jobs import overview
@@ -16,6 +16,7 @@ from agent.jobs.drill.recorded import Recorded
 from agent.jobs.overview import Backup
 from agent.rules import drilling, subjects
 from agent.rules.archive import ARRIVED, Form, Reading, Verdict, lowest, rank
+from agent.rules.checksums import MANIFEST
 from agent.rules.drilling import FAILED, PASSED, Proof
 from agent.rules.facts import Archive
 from agent.rules.manifest import Manifest
@@ -152,7 +153,7 @@ def chosen(
             entries=told.entries,
             low=told.expected.low,
             high=told.expected.high,
-            **_proved(found[name], rows, proofs),
+            **_proved(found[name], rows, proofs, _forged(db, found[name])),
         )
         wanted.append(one)
         expected[target] = told.expected
@@ -168,11 +169,20 @@ def chosen(
 _PAIRED = "Write each --as behind its --collection."
 
 
+def _forged(db: sqlite3.Connection, subject: Subject) -> str:
+    """Why the manifest of a collection's backup is not to be trusted; empty if nothing speaks against it."""
+    manifests = {f"{location}:{folder}/{MANIFEST}": location for location, folder in subject.spots}
+    for one in incidents.active(db):
+        if one.rule in {"manifest_forged", "manifest_unsigned"} and one.subject in manifests:
+            return f"in {manifests[one.subject]}, {one.why}; --location reads from another location only"
+    return ""
+
+
 def _proved(
-    subject: Subject, rows: Mapping[tuple[str, str, str], Archive], proofs: Mapping[str, Proof]
+    subject: Subject, rows: Mapping[tuple[str, str, str], Archive], proofs: Mapping[str, Proof], forged: str
 ) -> dict[str, Any]:
     """How far the archives of a collection are proved, when that was, and what speaks against one of them."""
-    levels, times, bad = [], list[float](), subject.lacking
+    levels, times, bad = [], list[float](), forged or subject.lacking
     for piece in subject.pieces:
         copies = [rows[key] for location, folder in piece.spots if (key := (location, folder, piece.file)) in rows]
         proof = proofs.get(piece.sha256)

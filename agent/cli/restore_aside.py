@@ -47,7 +47,11 @@ def put_aside(
     engine = Remote(addresses, journal, settings.engine.deadline, (), patterns, text.note)
     taken, why = None, ""
     try:
-        taken = take.take(engine, wanted, parts.now, pages.restore_notes, stopping=stopping, progress=board)
+        with parts.writer(settings) as db:
+            book = parts.book(db, settings, "what a restore is about to replace", parts.who(scheduled=False))
+            taken = take.take(
+                engine, wanted, parts.now, pages.restore_notes, book=book, stopping=stopping, progress=board
+            )
         why = "; ".join(f"{one.name}: {one.why}" for one in taken.manifest.failed)
     except AgentError as error:
         if stopping():

@@ -1,22 +1,25 @@
 """`snapward status`, `list` and `show`: answers from the ledger alone."""
 
 import sqlite3
+from collections.abc import Mapping
 from typing import Any
 
 import click
 import msgspec
 
-from agent.adapters.ledger import runs
-from agent.cli import parts, text
+from agent.adapters.ledger import pins, runs
+from agent.cli import outlook, parts, text
 from agent.errors import BadUsage, TryLater
-from agent.jobs import overview
+from agent.jobs import freshness, overview, unusual
 from agent.jobs.drill import standing
 from agent.jobs.overview import Backup
 from agent.rules import timetable
 from agent.rules.archive import lowest
+from agent.rules.keeping import Key, Pin
 from agent.rules.manifest import labelled
 from agent.rules.words import count, rfc3339, size, span
 from agent.settings import Settings, zone
+from agent.settings.parts import promised
 
 
 @click.command("status")
@@ -44,9 +47,10 @@ def _status(settings: Settings, now: float) -> dict[str, Any]:
     with parts.reader(settings) as db:
         known = overview.backups(db, settings.locations)
         found = overview.findings(db, known, now)
-        crons = {name: one.cron for name, one in settings.tiers.items()}
-        tiers = overview.tiers(db, known, crons, zone(settings.timezone), settings.catch_up, now)
+        crons = {name: promised(settings)[f"backup:{name}"] for name in settings.tiers}
+        tiers = freshness.tiers(db, crons, overview.made(known), zone(settings.timezone), now)
         locations = {}
+        ahead = {one.location: one for one in outlook.prospects(db, settings, zone(settings.timezone), now)}
         for name, one in settings.locations.items():
             sample = runs.last_sample(db, name)
             wrong = [f["level"] for f in found if f["subject"] == name]
@@ -55,6 +59,7 @@ def _status(settings: Settings, now: float) -> dict[str, Any]:
                 "used_percent": sample.used_percent if sample else None,
                 "free_bytes": sample.free if sample else None,
                 "state": overview.state(wrong) if sample or wrong else "unknown",
+                "forecast": outlook.told(ahead[name]),
             }
         drilled = _drills(db, settings, now)
         working = [{"job": one.job, "subject": one.subject, "started": one.started} for one in runs.running(db)]
@@ -134,6 +139,9 @@ def _print_status(answer: dict[str, Any], now: float) -> None:
                 for name, one in answer["locations"].items()
             ],
         )
+        text.say()
+        for name, one in answer["locations"].items():
+            text.say(f"{name}: {one['forecast']['outlook']}")
     if answer["drills"].get("collections"):
         text.say(f"\n{_drilled(answer['drills'], now)}")
     for one in answer["running"]:
@@ -163,8 +171,9 @@ def list_(ctx: click.Context, tier: str | None, *, json_: bool) -> int:
     settings = parts.configuration(ctx).settings
     with parts.reader(settings) as db:
         known = [one for one in overview.backups(db, settings.locations) if tier is None or one.tier == tier]
+        kept = _kept(db)
     if json_:
-        text.as_json({"backups": [_shown(one) for one in known]})
+        text.as_json({"backups": [_shown(one, kept) for one in known]})
         return 0
     if not known:
         text.say("no backup is known; without an agent, `snapward reconcile` looks for some")
@@ -174,7 +183,7 @@ def list_(ctx: click.Context, tier: str | None, *, json_: bool) -> int:
         (
             one.id,
             one.tier or "-",
-            text.state(one.state),
+            f"{text.state(one.state)}, kept" if (one.tier, one.id) in kept else text.state(one.state),
             str(len({it.name for it in one.collections})),
             size(sum(c.size for c in one.collections)),
             *(_copy(one, name) for name in names),
@@ -210,13 +219,18 @@ def show_(ctx: click.Context, backup: str, *, json_: bool) -> int:
     with parts.reader(settings) as db:
         roots = {name: one.path for name, one in settings.locations.items()}
         found = overview.resolve(overview.backups(db, settings.locations), backup, roots)
+        new = unusual.new(db, found.id, found.started) if found and found.started else []
+        kept = _kept(db)
     if found is None:
         raise BadUsage(*_NONE.get(backup, (f"there is no backup {backup!r}", "`snapward list` shows those there are.")))
     if json_:
-        text.as_json(_shown(found))
+        text.as_json({**_shown(found, kept), "new": new})
         return text.EXIT[found.state]
     when = f", {rfc3339(found.started)}" if found.started else ""
     text.say(f"{text.bold(found.id)}  {found.tier}  {text.state(found.state)}  engine {found.engine}{when}")
+    if pin := kept.get((found.tier, found.id)):
+        until = "for ever" if pin.until is None else f"until {rfc3339(pin.until)}"
+        text.say(f"kept {until}{f': {pin.because}' if pin.because else ''}")
     text.say()
     text.table(
         ("LOCATION", "STATE", "LEVEL", "CHECKED", "PATH"),
@@ -249,6 +263,8 @@ def show_(ctx: click.Context, backup: str, *, json_: bool) -> int:
     )
     for failed in found.failed:
         text.say(f"  {text.state('critical')} {failed['name']} is not in it: {failed['why']}")
+    if new:
+        text.say(f"\nnew since the backups before it: {', '.join(new)}")
     if found.state == "good" and found.engine != "foreign":
         level = lowest(one.level for one in found.collections)
         number = count(len(found.collections), "archive")
@@ -256,8 +272,16 @@ def show_(ctx: click.Context, backup: str, *, json_: bool) -> int:
     return text.EXIT[found.state]
 
 
-def _shown(one: Backup) -> dict[str, Any]:
+def _kept(db: sqlite3.Connection) -> dict[Key, Pin]:
+    """The pins that hold now."""
+    now = parts.now()
+    return {key: pin for key, pin in pins.all(db).items() if pin.holds(now)}
+
+
+def _shown(one: Backup, kept: Mapping[Key, Pin]) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(one)
+    pin = kept.get((one.tier, one.id))
+    shown["kept"] = {"until": rfc3339(pin.until), "because": pin.because} if pin else None
     shown["started"], shown["ended"] = rfc3339(one.started), rfc3339(one.ended)
     for copy in shown["locations"].values():
         copy["checked"] = rfc3339(copy["checked"])

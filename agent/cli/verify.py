@@ -26,6 +26,8 @@ from agent.settings.parts import keeps, places, telling
 @click.argument("backup", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every archive of every location.")
 @click.option("--stale", type=click.FloatRange(0), metavar="DAYS", help="Archives not proved for so many days.")
+@click.option("--again", is_flag=True, help="What was not read for longest, as much as reread.budget lets a day have.")
+@click.option("--slot", type=float, hidden=True, help="The slot it was scheduled for, epoch seconds.")
 @click.option(
     "--level",
     type=click.Choice([INTACT, WELL_FORMED]),
@@ -36,15 +38,28 @@ from agent.settings.parts import keeps, places, telling
 @parts.JSON
 @click.pass_context
 def verify_(
-    ctx: click.Context, backup: str | None, *, everything: bool, stale: float | None, level: str, json_: bool
+    ctx: click.Context,
+    backup: str | None,
+    *,
+    everything: bool,
+    stale: float | None,
+    again: bool,
+    slot: float | None,
+    level: str,
+    json_: bool,
 ) -> int:
     """Read archives back and prove them: BACKUP (an id, a path, latest, latest-good, oldest, last-failed).
 
     Exit code 2 if one is bad, 3 if one could not be compared or read to its end, or does not reach the level.
     """
     settings = parts.configuration(ctx).settings
-    if sum((backup is not None, everything, stale is not None)) > 1:
-        raise BadUsage("name one of BACKUP, --all and --stale", "Without any, the latest backup is verified.")
+    if sum((backup is not None, everything, stale is not None, again)) > 1:
+        raise BadUsage("name one of BACKUP, --all, --stale and --again", "Without any, the latest backup is verified.")
+    if again:
+        from agent.cli import reread  # noqa: PLC0415 - the other ways do not need it
+
+        parts.own(settings)
+        return reread.again(settings, slot, json_=json_)
     with parts.writer(settings, create=True) as db:
         new = [key for one in _look(db, settings) for key, _ in one.changed]
         chosen = _chosen(db, settings, new, backup or "latest", everything=everything, stale=stale)
@@ -58,8 +73,8 @@ def verify_(
 def reconcile_(ctx: click.Context, *, json_: bool) -> int:
     """Bring the ledger in line with the folders.
 
-    A ledger that is lost or damaged is set aside and built anew; what has vanished is accepted as gone, and the
-    alerts about it end.
+    A ledger that is lost or damaged is set aside and built anew; what has vanished is accepted as gone, what was
+    changed or added by somebody else as it is, and the alerts about it end.
     """
     settings = parts.configuration(ctx).settings
     parts.own(settings)
@@ -73,7 +88,8 @@ def reconcile_(ctx: click.Context, *, json_: bool) -> int:
         rows = _run(db, settings, todo)
         unusable = {one.place.name: one.root.trouble for one in found if one.root.trouble}
         gone = sum(len(one.gone) for one in found)
-        let_go = losses.let_go(db, keeps(settings), parts.now(), telling(settings), everything=True)
+        who = parts.who(scheduled=False)
+        let_go = losses.let_go(db, keeps(settings), parts.now(), telling(settings), everything=True, who=who)
         number = sum(catalogue.present(db, one) for one in by_place)
     bad = sum(1 for row in rows if row["state"] in {str(one) for one in BAD})
     answer = {

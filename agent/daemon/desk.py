@@ -15,6 +15,7 @@ from agent.daemon.arrivals import Arrivals
 from agent.daemon.children import Children
 from agent.daemon.events import Called
 from agent.daemon.locations import Location
+from agent.jobs.intake.losses import Keeps
 from agent.jobs.intake.survey import Place
 from agent.jobs.intake.verdicts import Telling
 from agent.rules.archive import Reading, Signature
@@ -43,6 +44,34 @@ class Drilling(Struct, frozen=True):
     after_backup: float
 
 
+class Pinging(Struct):
+    """What watchers outside are told, and when to see to it next (monotonic).
+
+    Attributes:
+        jobs: those that have a watcher.
+        agent: whether the agent itself has one.
+        every: seconds from one sign of life to the next.
+        sample_every: seconds from one look at the storage to the next.
+        beat_at: when the next sign of life is due.
+        beaten: whether the last one that was due was given.
+        look_at: when the ledger is looked at even if it has not changed.
+        not_before: when it is looked at the soonest.
+        seen: what of the ledger has been looked at: its version, and how much was changed here.
+        begun: jobs whose run is under way.
+    """
+
+    jobs: frozenset[str] = frozenset()
+    agent: bool = False
+    every: float = 60.0
+    sample_every: float = 300.0
+    beat_at: float = 0.0
+    beaten: bool = False
+    look_at: float = 0.0
+    not_before: float = 0.0
+    seen: tuple[int, int] = (-1, -1)
+    begun: frozenset[str] = frozenset()
+
+
 class Desk:
     """Wiring, and nothing else: what happens is in `loop`, `work` and `calls`."""
 
@@ -59,13 +88,15 @@ class Desk:
         settle: float,
         minimum_size: int,
         scan_every: float,
-        keeps: Mapping[str, float],
+        keeps: Keeps,
         limits: Limits,
         telling: Telling,
         timetable: Timetable,
         history: float,
-        deadline: float,
+        deadlines: Mapping[str, float],
+        repairs: bool,
         drilling: Drilling,
+        pinging: Pinging,
         catch_up: float,
         tiers: frozenset[str],
         remote: bool,
@@ -86,8 +117,10 @@ class Desk:
         self.telling = telling
         self.timetable = timetable
         self.history = history
-        self.deadline = deadline
+        self.deadlines = deadlines
+        self.repairs = repairs
         self.drilling = drilling
+        self.pinging = pinging
         self.catch_up = catch_up
         self.tiers = tiers
         self.remote = remote
@@ -95,6 +128,7 @@ class Desk:
         self.arrivals = Arrivals(places, settle, self.known)
         self.locations: dict[str, Location] = {}
         self.beat = clocks.beat()
+        self.pulsed_at: float | None = None
         self.jump_until: float | None = None
         self.next_delivery = 0.0
         self.postponed: list[object] = []

@@ -24,6 +24,7 @@ class Location:
         if host.has_inotify(place.path):
             self.watch = Watch(place.path, lambda folder: answer(Hint(place.name, folder)))
         self.surveyed_at: float | None = None
+        self.patrolled_at: float | None = None
         self.root = Root("has not been looked at yet")
         self._dirty: set[str] = {""}
         self._next = 0.0

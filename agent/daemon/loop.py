@@ -11,7 +11,7 @@ from typing import assert_never
 from agent.adapters import ledger
 from agent.adapters.ledger import outbox, reserve, runs, writing
 from agent.adapters.service import notify, watchdog_seconds
-from agent.daemon import calls, work
+from agent.daemon import calls, pinging, slots, work
 from agent.daemon.children import Ended
 from agent.daemon.desk import Desk
 from agent.daemon.events import (
@@ -69,7 +69,7 @@ def close(desk: Desk) -> None:
     """End what is under way: children finish the step in hand; the ledger is closed."""
     desk.children.stop(_PATIENCE)
     with contextlib.suppress(AgentError):
-        calls.close_orphans(desk)
+        slots.close_orphans(desk)
     desk.db.close()
 
 
@@ -81,7 +81,7 @@ def _open_up(desk: Desk) -> None:
     if last is not None and last.at > now + 60:
         work.tell(desk, [vitals.jumped(now - last.at)])
         desk.jump_until = desk.clocks.steady() + vitals.JUMP_REMEMBERED
-    calls.close_orphans(desk)
+    slots.close_orphans(desk)
     calls.end_strangers(desk)
     calls.ticked(desk, Tick("sample"))
     calls.pulse(desk)
@@ -125,6 +125,7 @@ def _idle(desk: Desk, next_beat: float | None) -> float:
     times = [
         desk.timetable.idle_seconds(),
         *(at - now for at in (desk.arrivals.next_at(), desk.children.next_at(), desk.retry_at, next_beat) if at),
+        *(at - now for at in (pinging.next_at(desk),) if at is not None),
         *(due - now for due in (one.due() for one in desk.locations.values()) if due is not None),
     ]
     with contextlib.suppress(AgentError, sqlite3.Error):
@@ -158,9 +159,9 @@ def _handle(desk: Desk, event: Event) -> None:
 def _called(desk: Desk, event: Called | Overslept | Tick | Ended) -> None:
     match event:
         case Called():
-            calls.called(desk, event)
+            slots.called(desk, event)
         case Overslept():
-            calls.overslept(desk, event)
+            slots.overslept(desk, event)
         case Tick():
             calls.ticked(desk, event)
         case Ended():
@@ -183,18 +184,19 @@ def _look_round(desk: Desk) -> None:
     calls.watch_clock(desk)
     calls.watch_rebuild(desk)
     desk.timetable.run_pending()
-    calls.call_again(desk)
+    slots.call_again(desk)
     for location in desk.locations.values():
         work.ask_survey(desk, location, now)
     work.ask_reading(desk, now)
     calls.remind(desk)
     calls.deliver(desk)
+    _guarded(desk, functools.partial(pinging.look_round, desk))
     desk.children.start_waiting(now)
 
 
 def _ended(desk: Desk, child: Ended) -> None:
     if child.job != "validate":
-        calls.ended(desk, child)
+        slots.ended(desk, child)
     elif child.exit_code == 0:
         desk.inbox.put(Signalled("reload"))
     else:

@@ -1,5 +1,6 @@
 """Start the daemon: read the configuration, open the ledger, serve, and begin anew when asked to reload."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -12,15 +13,16 @@ from collections.abc import Mapping
 
 from agent.adapters import ledger, locks, logs
 from agent.adapters.clock import Timetable
-from agent.adapters.ledger import reserve, runs, writing
+from agent.adapters.ledger import reserve, runs, schedule, writing
 from agent.adapters.service import notify
 from agent.adapters.shelf import look
 from agent.daemon.children import Children
-from agent.daemon.desk import Clocks, Desk, Drilling
+from agent.daemon.desk import Clocks, Desk, Drilling, Pinging
 from agent.daemon.events import Called, Overslept, Tick
 from agent.daemon.loop import close, rebuild, serve
 from agent.daemon.signals import Signals
-from agent.errors import CannotWrite, Damaged
+from agent.daemon.slots import SHORT_JOB
+from agent.errors import AgentError, CannotWrite, Damaged
 from agent.rules.words import rfc3339
 from agent.settings import Loaded, Settings, check_secrets, load, parts, secrets_of, zone
 from agent.settings.shape import OWN_TIERS
@@ -28,6 +30,7 @@ from agent.settings.shape import OWN_TIERS
 log = logging.getLogger(__name__)
 
 _TRIM_EVERY = 6 * 3600.0
+_UPKEEP_EVERY = 600.0
 
 
 def run(config: str, environ: Mapping[str, str], *, verbose: bool = False) -> int:
@@ -103,8 +106,21 @@ def open_desk(loaded: Loaded, children: Children, clocks: Clocks) -> Desk:
         telling=parts.telling(settings),
         timetable=timetable,
         history=settings.logs.keep,
-        deadline=settings.engine.deadline + 600,
+        deadlines={
+            "backup": settings.engine.deadline + 600,
+            "drill": settings.drills.budget + SHORT_JOB,
+            "cleanup": 6 * 3600.0,
+            "repair": settings.engine.deadline,
+            "reread": settings.reread.budget + SHORT_JOB,
+        },
+        repairs=settings.repair.automatic and len(settings.locations) > 1,
         drilling=Drilling(settings.drills.budget, settings.drills.after_backup),
+        pinging=Pinging(
+            frozenset(settings.pings.jobs),
+            settings.pings.agent is not None,
+            settings.pings.every,
+            settings.storage.sample_every,
+        ),
         catch_up=settings.catch_up,
         tiers=frozenset((*settings.tiers, *OWN_TIERS)),
         remote=settings.engine.kind == "qdrant",
@@ -136,8 +152,11 @@ def _plan(desk: Desk, settings: Settings) -> None:
         with writing(desk.db):
             runs.take_slot(desk.db, job, slot)
 
-    jobs = {f"backup:{name}": tier.cron for name, tier in settings.tiers.items()}
-    jobs |= {"report": settings.report.cron, "drill": settings.drills.cron}
+    jobs = {job: cron for job, (cron, _) in parts.promised(settings).items()}
+    with contextlib.suppress(AgentError):  # `upkeep` does it too; a full disk must not keep the agent from its work
+        if any(schedule.changes(desk.db, jobs, desk.clocks.wall())):
+            with writing(desk.db):
+                schedule.begin(desk.db, jobs, desk.clocks.wall())
     for job, cron in jobs.items():
         desk.timetable.add_cron(
             job,
@@ -151,6 +170,7 @@ def _plan(desk: Desk, settings: Settings) -> None:
         ("scan", settings.watch.scan_every),
         ("sample", settings.storage.sample_every),
         ("trim", _TRIM_EVERY),
+        ("upkeep", _UPKEEP_EVERY),
         *([("health", settings.health.every)] if settings.engine.kind == "qdrant" else []),
     ):
         desk.timetable.add_every(what, seconds, lambda what=what: desk.inbox.put(Tick(what)))  # type: ignore[misc] # a bound default

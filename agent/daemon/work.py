@@ -70,6 +70,7 @@ def read_back(desk: Desk, event: ReadBack) -> None:
 def patrolled(desk: Desk, event: Patrolled) -> None:
     """Note how the storage looks."""
     succeeded(desk, "patrol", event.patrol.location)
+    desk.locations[event.patrol.location].patrolled_at = desk.clocks.monotonic()
     turns = patrol.accept(
         desk.db,
         event.patrol,

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Container, Iterable, Mapping
-from datetime import tzinfo
 from typing import Any
 
 from msgspec import Struct
@@ -10,10 +9,11 @@ from msgspec.structs import replace
 
 from agent.adapters.ledger import catalogue, drills, incidents, runs
 from agent.adapters.ledger.catalogue import Archive, Folder
-from agent.rules import drilling, timetable
+from agent.rules import drilling
 from agent.rules.archive import ARRIVED, BAD, State, Verdict, backup_state, lowest
 from agent.rules.drilling import Proof
 from agent.rules.finding import Level
+from agent.rules.freshness import Done
 from agent.rules.manifest import CollectionEntry
 from agent.rules.words import printable
 
@@ -61,30 +61,57 @@ class Backup(Struct, frozen=True):
     failed: list[dict[str, str]]
 
 
+class Held(Struct, frozen=True):
+    """One location's copy of a backup: its folder, the archives that are there, and what they add up to."""
+
+    entry: Folder
+    archives: list[Archive]
+    copy: Copy
+
+
 def backups(db: sqlite3.Connection, locations: Container[str] | None = None) -> list[Backup]:
     """Every backup the catalogue knows in these locations, or in any, and that is not wholly gone; newest first.
 
     What drills have shown of an archive's content counts for each of its copies.
     """
-    archives: dict[tuple[str, str], list[Archive]] = {}
-    proofs = drills.proofs(db)
-    for one in catalogue.archives(db):
-        if locations is not None and one.key.location not in locations:
-            continue
-        archives.setdefault((one.key.location, one.key.folder), []).append(_laid(one, proofs))
+    described, archives = _found(db, locations)
     groups: dict[tuple[str, str], list[_Found]] = {}
-    there: dict[str, set[str]] = {}
-    for entry in catalogue.all_folders(db):
-        if locations is not None and entry.location not in locations:
-            continue
-        here = archives.pop((entry.location, entry.folder), [])
-        if entry.location not in there:
-            there[entry.location] = catalogue.folders(db, entry.location)
-        groups.setdefault((entry.tier, entry.backup), []).append((entry, here, entry.folder in there[entry.location]))
+    for one in described:
+        groups.setdefault((one[0].tier, one[0].backup), []).append(one)
     found = [_backup(copies) for copies in groups.values()]
     found += _loose(archives)
     kept = [one for one in found if any(copy.state != "gone" for copy in one.locations.values())]
     return sorted(kept, key=lambda one: (one.started or 0.0, one.id), reverse=True)
+
+
+def held(db: sqlite3.Connection, locations: Container[str] | None = None) -> list[Held]:
+    """Every copy of every backup with a manifest that is not wholly gone, in these locations or in any."""
+    described, _ = _found(db, locations)
+    return [
+        Held(entry, [one for one in here if one.vanished is None], _copy(entry, here, there=there))
+        for entry, here, there in described
+        if there
+    ]
+
+
+def _found(
+    db: sqlite3.Connection, locations: Container[str] | None
+) -> tuple[list[_Found], dict[tuple[str, str], list[Archive]]]:
+    """Backups with a manifest, and by location and folder the archives that belong to none."""
+    archives: dict[tuple[str, str], list[Archive]] = {}
+    proofs = drills.proofs(db)
+    for one in catalogue.archives(db):
+        if locations is None or one.key.location in locations:
+            archives.setdefault((one.key.location, one.key.folder), []).append(_laid(one, proofs))
+    found: list[_Found] = []
+    there: dict[str, set[str]] = {}
+    for entry in catalogue.all_folders(db):
+        if locations is None or entry.location in locations:
+            here = archives.pop((entry.location, entry.folder), [])
+            if entry.location not in there:
+                there[entry.location] = catalogue.folders(db, entry.location)
+            found.append((entry, here, entry.folder in there[entry.location]))
+    return found, archives
 
 
 def _laid(one: Archive, proofs: Mapping[str, Proof]) -> Archive:
@@ -176,39 +203,20 @@ def resolve(known: list[Backup], wanted: str, roots: Mapping[str, str]) -> Backu
     return None
 
 
-class TierStatus(Struct, frozen=True):
-    """How one tier stands: its newest good backup, its next slot, and whether it is as fresh as it should be."""
+def made(known: Iterable[Backup]) -> dict[str, Done]:
+    """By tier: when its newest good backup was begun, and the newest that is not proved yet."""
+    good: dict[str, float] = {}
+    arriving: dict[str, float] = {}
+    for one in known:
+        # What no manifest describes is known only once it was judged.
+        kind = good if one.state == "good" else arriving if _arriving(one) else {}
+        if one.started:
+            kind[one.tier] = max(one.started, kind.get(one.tier, one.started))
+    return {tier: Done(good.get(tier), arriving.get(tier)) for tier in good.keys() | arriving.keys()}
 
-    last_good: float | None
-    next_run: float | None
-    expected_every_seconds: float | None
-    state: str
-    why: str
 
-
-def tiers(
-    db: sqlite3.Connection,
-    known: list[Backup],
-    crons: Mapping[str, str],
-    zone: tzinfo,
-    grace: float,
-    now: float,
-) -> dict[str, TierStatus]:
-    """Whether each tier has a good backup as new as its schedule promises."""
-    words = {"ok": "ok", "late": "critical", "never": "critical", "waiting": "unknown"}
-    found = {}
-    for name, cron in crons.items():
-        good = [one.started for one in known if one.tier == name and one.state == "good" and one.started]
-        since = runs.last_slot(db, f"backup:{name}")
-        fresh = timetable.freshness(cron, max(good, default=None), since or now, now, zone, grace)
-        found[name] = TierStatus(
-            max(good, default=None),
-            timetable.next_slot(cron, now, zone),
-            timetable.expected_every(cron, now, zone),
-            words[fresh.state],
-            fresh.why,
-        )
-    return found
+def _arriving(one: Backup) -> bool:
+    return one.state == "unknown" and one.engine != "foreign"
 
 
 def findings(db: sqlite3.Connection, known: list[Backup], now: float) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from agent.rules.facts import Archive, Drilled, Facts, Run, Sample, Sent, Week
 from agent.rules.finding import Level
 from agent.rules.incident import Incident
 from agent.rules.message import Message
+from agent.rules.outlook import Prospect
 from agent.rules.report import Report, report_json
 from agent.rules.summary import summarise
 
@@ -60,6 +61,7 @@ def render(
     targets: Sequence[str],
     next_runs: Mapping[str, float],
     sample_every: float,
+    outlook: Sequence[Prospect] = (),
     templates: str | None = None,
 ) -> Rendered:
     """Draw a week's report from the ledger and write it to `out_dir`, which is made if it is missing.
@@ -76,6 +78,7 @@ def render(
         targets: names of all the places where people are told.
         next_runs: job to its next slot, epoch seconds.
         sample_every: how often storage is measured, seconds.
+        outlook: of each location.
         templates: a folder of the operator's own templates.
 
     Raises:
@@ -103,6 +106,7 @@ def render(
             targets=tuple(targets),
             sample_every=sample_every,
             next_runs=next_runs,
+            outlook=tuple(outlook),
             json_path=paths.json,
         )
     )

@@ -16,29 +16,56 @@ TITLE = 200  # the least of what mail, Slack and their like show of a title
 LABELS = {
     "agent_error": "the agent stumbled",
     "archive_bad": "archive damaged",
+    "archive_changed": "archive changed by somebody else",
+    "archive_foreign": "a backup that is not ours",
+    "archive_vanished": "archive removed by somebody else",
     "archives_vanished": "archives vanished",
     "arrival_stalled": "archive never finished",
     "backup_degraded": "backup not in every location",
     "backup_missed": "backup did not run",
+    "chain_broken": "the chain of backups is broken",
+    "backup_late": "no backup as new as it should be",
     "checksum_missing": "archives without a checksum",
     "checksums_unreadable": "checksum file cannot be read",
+    "cleanup_failed": "old backups could not be removed",
+    "cleanup_frozen": "no old backup is removed",
+    "cleanup_late": "cleanup is late",
     "clock_jumped": "the clock jumped",
+    "collection_late": "no backup of a collection as new as it should be",
+    "collection_missing": "a collection is no longer backed up",
+    "copies_unequal": "a location lacks good copies",
     "drill_failed": "backup would not restore",
+    "drill_late": "drill is late",
     "drill_overdue": "restore not rehearsed",
+    "duration_changed": "a backup took unusually long or short",
     "folder_unreadable": "folder cannot be read",
     "ledger_rebuilt": "the ledger was rebuilt",
     "location_hung": "location does not answer",
     "location_unavailable": "location is not there",
     "location_unwritable": "location takes no data",
+    "manifest_forged": "manifest forged",
+    "manifest_unsigned": "manifest without its signature",
     "message_dropped": "a message was given up",
+    "ping_failing": "a watcher outside hears nothing",
+    "report_late": "report is late",
+    "reread_late": "archives are not read again",
+    "next_backup_too_big": "no room for the next backup",
     "not_an_archive": "named like an archive, but none",
+    "permissions_drift": "modes or owners are not as configured",
+    "points_changed": "unusually many or few points",
+    "ratio_changed": "packs unusually well or badly",
+    "reverify_behind": "archives are not read again often enough",
     "render_failed": "a template fails",
+    "size_changed": "unusually large or small",
     "state_dir_full": "no room for the agent's own records",
+    "storage_forecast": "storage will soon be full",
     "storage_inodes": "inodes are running out",
     "storage_space": "storage is filling up",
+    "tampering": "somebody else changes backups",
     "target_failing": "messages do not get through",
     "watch_blind": "changes go unnoticed",
 }
+_MANY = frozenset({"archive_bad", "archive_changed", "archive_vanished"})
 _DAMAGE = {
     "truncated": "archive truncated",
     "undersized": "archive too small",
@@ -47,15 +74,31 @@ _DAMAGE = {
 }
 _COMMANDS = {
     "archive": "snapward list",
+    "chain_broken": "snapward audit",
     "checksum": "snapward list",
+    "cleanup_": "snapward expire",
+    "collection_late": "snapward list",
+    "collection_missing": "snapward list",
+    "copies_unequal": "snapward repair",
     "drill_": "snapward drill",
+    "duration_changed": "snapward show",
     "folder_": "snapward check",
     "location_": "snapward check",
+    "manifest_": "snapward audit",
     "message_": "snapward alert list",
     "not_an_archive": "snapward list",
+    "permissions_drift": "snapward repair --permissions",
+    "points_changed": "snapward show",
+    "ratio_changed": "snapward show",
+    "report_late": "snapward report send",
+    "reread_late": "snapward verify --again",
+    "reverify_behind": "snapward verify --again",
     "render_failed": "snapward check",
+    "size_changed": "snapward show",
     "state_dir": "snapward check",
+    "storage_forecast": "snapward status",
     "storage_": "snapward list",
+    "tampering": "snapward alert list",
     "target_": "snapward alert test",
     "watch_": "snapward check",
 }
@@ -117,7 +160,7 @@ def tell(news: Sequence[News], host: str, zone: tzinfo) -> Alert:
     for one in news:
         merged.setdefault((one.incident.rule, one.incident.subject, one.incident.since), []).append(one)
     # Archives come in hundreds; what else is wrong is often why, and must not drown among them.
-    few_first = sorted(merged.items(), key=lambda one: one[0][0] == "archive_bad")
+    few_first = sorted(merged.items(), key=lambda one: one[0][0] in _MANY)
     told = sorted((_item(steps, zone) for _, steps in few_first), key=lambda item: (item.level == 0, -item.level))
     still = [item for item in told if item.level]
     over = len(told) - len(still)
@@ -152,13 +195,13 @@ def label(rule: str, why: str = "") -> str:
 
 def command(rule: str, subject: str) -> str:
     """The command to begin with when this incident is open, safe to paste into a shell."""
-    if rule == "archive_bad":
+    if rule in {"archive_bad", "archive_changed"}:
         *_, folder, name = ["", *subject.partition(":")[2].rsplit("/", 2)]
         line = f"snapward verify {shlex.quote(folder if _BACKUP_ID.fullmatch(folder) else name)}"
         # A name that was not written by us may start like an option or span lines: the list shows it anyway.
         if len(line) <= _COMMAND_WIDTH and line.isprintable() and not name.startswith("-"):
             return line
-    if rule.startswith("drill_"):
+    if rule.startswith("drill_") and rule != "drill_late":
         line = f"snapward drill --collection {shlex.quote(subject)}"
         if len(line) <= _COMMAND_WIDTH and line.isprintable() and not subject.startswith("-"):
             return line

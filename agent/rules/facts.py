@@ -11,6 +11,7 @@ from msgspec import Struct
 from agent.rules.archive import State
 from agent.rules.incident import Incident
 from agent.rules.manifest import Manifest
+from agent.rules.outlook import Prospect
 
 
 class Week(Struct, frozen=True):
@@ -141,6 +142,7 @@ class Facts(Struct, frozen=True, kw_only=True):
         targets: names of the places where people are told.
         sample_every: how often storage is measured, seconds.
         next_runs: job to its next slot.
+        outlook: of each location.
         json_path: where the report lies for programs.
     """
 
@@ -163,4 +165,5 @@ class Facts(Struct, frozen=True, kw_only=True):
     targets: tuple[str, ...] = ()
     sample_every: float = 300.0
     next_runs: Mapping[str, float] = {}
+    outlook: tuple[Prospect, ...] = ()
     json_path: str = ""

@@ -13,10 +13,17 @@ HOLD = {
     "checksum_missing": 15 * 60.0,
     # One refused connection is nothing yet: the next try comes after 30 s.
     "target_failing": 60.0,
+    # One lost sign of life is nothing to the watcher either.
+    "ping_failing": 300.0,
 }
 
 # Seconds after which these are repeated at the soonest: an upgrade or a tidying ends them, which nobody does at night.
-SELDOM = {"server_version": 7 * 86_400.0, "snapshots_forgotten": 86_400.0}
+_DAILY = (
+    *("snapshots_forgotten", "storage_forecast", "collection_missing"),
+    *("points_changed", "size_changed", "duration_changed", "ratio_changed"),
+    *("copies_unequal", "permissions_drift", "reverify_behind"),
+)
+SELDOM = {"server_version": 7 * 86_400.0} | dict.fromkeys(_DAILY, 86_400.0)
 # Seconds by which a note may lie ahead of the clock: small corrections are no reason to repeat everything.
 AHEAD = 60.0
 

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta, Struct, field, structs
 
 from agent.rules.archive import Promise
+from agent.rules.seal import Previous
 
 SCHEMA_VERSION = 1
 
@@ -129,12 +130,14 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """manifest.json; unknown fields are ignored, so that a newer agent's manifest can be read.
 
     `aliases` map each alias to its collection, `cluster` is what the server says of its peers; both are in no archive.
-    `notes` say what of that could not be had.
+    `notes` say what of that could not be had. `partial` is whether somebody asked for some collections only; None where
+    an older agent did not say. `previous` and `signature`: see `agent.rules.seal`.
     """
 
     schema_version: int = SCHEMA_VERSION
     id: str
     tier: str
+    partial: bool | None = None
     engine: dict[str, Any]
     agent: dict[str, Any] = field(default_factory=dict)
     host: str = ""
@@ -147,6 +150,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     collections: list[CollectionEntry] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     files: list[FileEntry] = field(default_factory=list)
+    previous: Previous | None = None
+    signature: str = ""
 
 
 def decode(data: bytes) -> Manifest:

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _LONGEST = 200
+_ID = re.compile(r"\d{8}T\d{6}Z")
 _ESCAPED = re.compile(r"\[([*?\[])\]")
 
 
@@ -37,6 +38,11 @@ def archive_name(collection: str, peer: int | None, suffix: str) -> str:
 def backup_id(at: float) -> str:
     """The id of a backup that begins at `at` (epoch seconds): 20261123T020000Z, in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def is_backup_id(name: str) -> bool:
+    """Whether a folder of this name may be a backup of ours."""
+    return _ID.fullmatch(name) is not None
 
 
 def exactly(name: str) -> str:

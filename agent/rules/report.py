@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from agent.rules.facts import Week
 from agent.rules.finding import Level
+from agent.rules.outlook import Prospect
 from agent.rules.words import rfc3339
 
 SCHEMA_VERSION = 1
@@ -245,6 +246,7 @@ class Report(Struct, frozen=True, kw_only=True):
     vanished: int
     evidence: Evidence
     storage: tuple[Storage, ...]
+    outlook: tuple[Prospect, ...]
     alerts: Alerts
     changes: tuple[Changed, ...]
     unchecked: tuple[Unchecked, ...]
@@ -254,7 +256,7 @@ class Report(Struct, frozen=True, kw_only=True):
 
 _TIMES = frozenset(
     {"start", "end", "made", "since", "newest", "newest_good", "last_good", "last_seen"}
-    | {"oldest_check", "measured", "opened", "created", "at"}
+    | {"oldest_check", "measured", "opened", "created", "at", "earliest", "latest"}
 )
 
 

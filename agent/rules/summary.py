@@ -81,6 +81,7 @@ def summarise(facts: Facts) -> Report:
         vanished=sum(1 for one in facts.archives if one.vanished and week.start <= one.vanished < week.end),
         evidence=sections.evidence(facts),
         storage=places,
+        outlook=facts.outlook,
         alerts=messages,
         changes=changes(facts, scores),
         unchecked=sections.unchecked(facts, scores, places),

@@ -180,20 +180,29 @@ def plan(appointment: Appointment, last: float | None, now: float) -> Plan:
     return Plan(due, missed, newest, _start(appointment, next_slot(cron, now, zone)))
 
 
-def freshness(cron: str, last_good: float | None, since: float, now: float, zone: tzinfo, grace: float) -> Freshness:
+def freshness(
+    cron: str,
+    last_good: float | None,
+    since: float,
+    now: float,
+    zone: tzinfo,
+    grace: float,
+    what: str = "good backup",
+) -> Freshness:
     """Judge whether a tier has the good backup that its schedule promises, `grace` seconds after each slot.
 
     Args:
         cron: the tier's cron line.
         last_good: start of the newest backup that is believed; None where there is none.
-        since: the instant from which slots count where there has been no good backup.
+        since: the instant from which slots count: none is missed before the line was given.
         now: the instant to judge.
         zone: the time zone of the cron line.
         grace: seconds that a backup may take from its slot until it is proved.
+        what: how what is promised is called.
     """
-    covered = since if last_good is None else last_good
+    covered = since if last_good is None else max(last_good, since)
     expected = next_slot(cron, covered, zone)
-    newest = "no good backup yet" if last_good is None else f"newest good backup: {moment(last_good, zone)}"
+    newest = f"no {what} yet" if last_good is None else f"newest {what}: {moment(last_good, zone)}"
     if covered > now + DAY:
         why = f"{newest}, but {rfc3339(covered)} is {span(covered - now)} ahead of the clock: one of them is wrong"
         return Freshness("never" if last_good is None else "late", why, expected)

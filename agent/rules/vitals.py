@@ -8,6 +8,7 @@ from agent.rules.finding import Finding, Level
 from agent.rules.words import span
 
 JUMP = 60.0
+SILENCE = 120.0  # seconds that a part may show nothing, unless it has a limit of its own
 JUMP_REMEMBERED = 3600.0
 
 
@@ -41,6 +42,6 @@ def stale(silent: Mapping[str, float], limits: Mapping[str, float], excused: fro
     `excused` are parts whose silence is an open incident already: restarting the agent would not wake them.
     """
     for part, seconds in silent.items():
-        if part not in excused and seconds > limits.get(part, 120.0):
+        if part not in excused and seconds > limits.get(part, SILENCE):
             return f"{part} has shown no sign of life for {span(seconds)}"
     return ""

@@ -59,10 +59,33 @@ def storage(settings: Settings, sound: Sound) -> Found:
 
 
 def tiers(settings: Settings, sound: Sound) -> Found:
-    """No tier has a name that the agent uses itself."""
-    if sound("tiers"):
-        for name in settings.tiers.keys() & set(OWN_TIERS):
-            yield f"tiers.{name}", "is what snapward calls backups outside the schedule; choose another name"
+    """No tier has a name that the agent uses itself, and what names a tier names one that there is."""
+    if not sound("tiers"):
+        return
+    for name in settings.tiers.keys() & set(OWN_TIERS):
+        yield f"tiers.{name}", "is what snapward calls backups outside the schedule; choose another name"
+    for place, location in settings.locations.items() if sound("locations") else ():
+        for name in location.keep.keys() - settings.tiers.keys() - set(OWN_TIERS):
+            if sound(f"locations.{place}.keep.{name}"):
+                yield (
+                    f"locations.{place}.keep.{name}",
+                    f"there is no tier of that name; there are {', '.join(settings.tiers)}",
+                )
+    for job in settings.pings.jobs if sound("pings") and sound("pings.jobs") else ():
+        kind, _, tier = job.partition(":")
+        if kind == "backup" and tier not in settings.tiers:
+            yield f"pings.jobs.{job}", f"there is no tier of that name; there are {', '.join(settings.tiers)}"
+
+
+def pings(settings: Settings, sound: Sound) -> Found:
+    """A watcher is asked over HTTP; where its whole URL is kept elsewhere, that shows when it is used."""
+    if not sound("pings"):
+        return
+    named = {"pings.agent": settings.pings.agent}
+    named |= {f"pings.jobs.{job}": url for job, url in settings.pings.jobs.items()} if sound("pings.jobs") else {}
+    for key, url in named.items():
+        if url is not None and sound(key) and url.scheme and url.scheme not in {"http://", "https://"}:
+            yield key, f"begins with {url.scheme}; a watcher's check has an http:// or https:// URL"
 
 
 def fallbacks(settings: Settings, given: set[str], sound: Sound) -> Found:

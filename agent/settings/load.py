@@ -99,6 +99,7 @@ def _between_values(settings: Settings, reader: Reader, *, thorough: bool) -> It
             *checks.compression(settings, reader.sound),
             *checks.storage(settings, reader.sound),
             *checks.tiers(settings, reader.sound),
+            *checks.pings(settings, reader.sound),
             *checks.fallbacks(settings, given, reader.sound),
             *(checks.places(settings, reader.sound) if thorough else ()),
         )

@@ -9,12 +9,17 @@ from agent.adapters.qdrant.address import Address
 from agent.adapters.shelf.write import Permissions
 from agent.errors import BadConfig
 from agent.jobs.backup.engine import Order
+from agent.jobs.intake.losses import Keeps
 from agent.jobs.intake.survey import Place
 from agent.jobs.intake.verdicts import Telling
+from agent.rules import incident
 from agent.rules.finding import Level
-from agent.rules.incident import Policy
+from agent.rules.keeping import Age, Policy
+from agent.rules.seal import LEAST_KEY
 from agent.rules.storage import Limits
+from agent.rules.words import count
 from agent.settings.shape import Compression, Settings, Squeezing
+from agent.settings.timing import zone
 from agent.settings.units import Span
 
 
@@ -26,14 +31,66 @@ def places(settings: Settings) -> dict[str, Place]:
 def telling(settings: Settings) -> Telling:
     """Who is told of what, and when."""
     alerts = settings.alerts
-    policy = Policy(alerts.for_, alerts.group_wait, alerts.repeat_interval, alerts.send_resolved)
+    policy = incident.Policy(alerts.for_, alerts.group_wait, alerts.repeat_interval, alerts.send_resolved)
     severities = {name: Level[one.severity.upper()] for name, one in settings.notify.targets.items()}
     return Telling(policy, severities)
 
 
-def keeps(settings: Settings) -> dict[str, float]:
-    """How long each tier keeps its backups, in seconds; a tier that keeps a number of them is not in it."""
-    return {name: one.keep.seconds() for name, one in settings.tiers.items() if isinstance(one.keep, Span)}
+def keeps(settings: Settings) -> Keeps:
+    """How long each tier keeps its backups; a tier that keeps a number of them is not in it."""
+    spans = {name: one.keep for name, one in settings.tiers.items() if isinstance(one.keep, Span)}
+    return Keeps({name: Age(one.amount, one.unit) for name, one in spans.items()}, zone(settings.timezone))
+
+
+def seal_keys(settings: Settings) -> tuple[bytes, ...]:
+    """The key that manifests are signed with, then those that were used before; none where there is no key.
+
+    Raises:
+        BadConfig: a reference leads nowhere, or a key is too short.
+    """
+    chosen = settings.sealing
+    if chosen.key is None:
+        return ()
+    keys = tuple(one.reveal().encode() for one in (chosen.key, *chosen.old_keys))
+    for one in keys:
+        if len(one) < LEAST_KEY:
+            raise BadConfig(
+                f"sealing: a key has {count(len(one), 'byte')}, and {LEAST_KEY} are the least",
+                "`openssl rand -hex 32` makes a good one.",
+            )
+    return keys
+
+
+def promised(settings: Settings) -> dict[str, tuple[str, float]]:
+    """The cron line of each job, backups as backup:TIER, and how many seconds after a slot it has to be done."""
+    late = settings.catch_up
+    found = {
+        f"backup:{name}": (one.cron, late if one.grace is None else one.grace) for name, one in settings.tiers.items()
+    }
+    found["report"] = (settings.report.cron, late)
+    # A slot may be caught up as late as that, and take as long as it may.
+    found["drill"] = (settings.drills.cron, late + settings.drills.budget)
+    found["cleanup"] = (settings.cleanup.cron, late)
+    if settings.reread.budget:
+        found["reread"] = (settings.reread.cron, late + settings.reread.budget)
+    return found
+
+
+def policies(settings: Settings) -> dict[str, dict[str, Policy | None]]:
+    """What each location keeps of each tier; None for what stays for ever."""
+    cleanup = settings.cleanup
+    usual: dict[str, Span | int | None] = {name: one.keep for name, one in settings.tiers.items()}
+    usual |= {"manual": cleanup.manual, "pre-restore": cleanup.pre_restore}
+    return {
+        name: {tier: _policy(keep, cleanup.minimum) for tier, keep in (usual | location.keep).items()}
+        for name, location in settings.locations.items()
+    }
+
+
+def _policy(keep: Span | int | None, minimum: int) -> Policy | None:
+    if keep is None:
+        return None
+    return Policy(Age(keep.amount, keep.unit) if isinstance(keep, Span) else keep, minimum)
 
 
 def limits(settings: Settings) -> Limits:
@@ -129,4 +186,5 @@ def order(settings: Settings, tier: str, only: tuple[str, ...] = ()) -> Order:
         parallel=settings.parallel,
         permissions=permissions(settings),
         deadline=engine.deadline,
+        partial=bool(only),
     )

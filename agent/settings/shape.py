@@ -27,6 +27,10 @@ Path = Annotated[str, PATH]
 Text = Annotated[str, TEXT]
 Variables = Names("^[A-Za-z_][A-Za-z0-9_]{0,63}$", "write the name of an environment variable")
 
+JOBS = Names(
+    "^(backup:[A-Za-z0-9][A-Za-z0-9_-]{0,63}|report|drill|cleanup|reread)$",
+    "write backup:TIER, report, drill, cleanup or reread",
+)
 PATTERNS = Names("^.{1,255}$", "write a collection's name, or a pattern with * and ?")
 
 # The keys that each kind of engine needs, and those it also takes.
@@ -119,6 +123,9 @@ class Location(Struct, frozen=True, kw_only=True):
 
     path: Annotated[str, PATH, "the folder"]
     mount: Annotated[str | None, PATH, "the mount point it must lie on; unmounted, it is an alert"] = None
+    keep: Annotated[
+        dict[str, Annotated[Span | int, KEEP]], "by tier: how long, or how many, it keeps here, if not as elsewhere"
+    ] = {}
 
 
 class Permissions(Struct, frozen=True, kw_only=True):
@@ -135,12 +142,69 @@ class Tier(Struct, frozen=True, kw_only=True):
 
     cron: Annotated[str, CRON, "when one is made"]
     keep: Annotated[Span | int, KEEP, "how long one is kept (30d, 12w, 24mo), or how many are"]
+    grace: Annotated[
+        float | None, duration(), "how late one may be before that is an alert; if not given, as long as catch_up"
+    ] = None
 
 
 class Slot(Struct, frozen=True, kw_only=True):
     """When a job runs."""
 
     cron: Annotated[str, CRON, "when it runs"]
+
+
+class Cleanup(Struct, frozen=True, kw_only=True):
+    """When old backups are removed, and what stays whatever the tiers say."""
+
+    cron: Annotated[str, CRON, "when expired backups are removed"] = "0 4 * * *"
+    minimum: Annotated[int, integer(1, 1000), "good backups of each tier that always stay"] = 1
+    share: Annotated[float, PERCENT, "if more of a location's good backups than this were to go at once, none does"] = (
+        50.0
+    )
+    manual: Annotated[Span | int | None, KEEP, "how long, or how many, manual backups are kept; null: for ever"] = None
+    pre_restore: Annotated[Span | int | None, KEEP, "the same for what a restore puts aside; null: for ever"] = Span(
+        30, "d"
+    )
+
+
+class Reread(Struct, frozen=True, kw_only=True):
+    """How archives that were proved once are read again: disks forget."""
+
+    cron: Annotated[str, CRON, "when those that were not read for longest are read again"] = "30 6 * * *"
+    every: Annotated[float, duration(86_400), "how often each archive is read at least"] = 30 * 86_400.0
+    budget: Annotated[float, duration(), "how long that may take a day; 0s for never"] = 2 * 3600.0
+    volume: Annotated[int, SIZE, "how much may be read a day"] = 1 << 40
+    rate: Annotated[int, SIZE, "how much may be read a second"] = 200 << 20
+
+
+class Repair(Struct, frozen=True, kw_only=True):
+    """How the locations are kept equal."""
+
+    automatic: Annotated[
+        bool, SWITCH, "whether copies that a location never had, or never had whole, are made by themselves"
+    ] = True
+    quarantine: Annotated[bool, SWITCH, "whether a repair moves a bad copy aside; else it stays where it is"] = True
+
+
+class Sealing(Struct, frozen=True, kw_only=True):
+    """Signatures of manifests; without a key there are none."""
+
+    key: Annotated[Secret | None, SECRET, "the key, 16 bytes or more, kept off the volumes of the backups"] = None
+    old_keys: Annotated[
+        tuple[Annotated[Secret, SECRET], ...], "keys that were used before, by which older manifests are checked"
+    ] = ()
+
+
+class Pings(Struct, frozen=True, kw_only=True):
+    """Signs of life for a watcher outside, such as healthchecks.io: it speaks up when they stay away."""
+
+    agent: Annotated[Secret | None, SECRET_URL, "the check's URL for the agent itself"] = None
+    every: Annotated[float, duration(10), "how often the agent shows that it is alive"] = 60.0
+    jobs: Annotated[
+        dict[str, Annotated[Secret, SECRET_URL]],
+        JOBS,
+        "by job (backup:daily, report, drill, cleanup, reread): the check's URL, told of its starts and ends",
+    ] = {}
 
 
 class Drills(Struct, frozen=True, kw_only=True):
@@ -245,7 +309,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     tiers: Annotated[dict[str, Tier], "series of backups, by name; given, it replaces the shipped three"] = field(
         default_factory=_tiers
     )
-    cleanup: Annotated[Slot, "when expired backups are removed"] = Slot(cron="0 4 * * *")
+    cleanup: Annotated[Cleanup, "when old backups are removed"] = Cleanup()
+    reread: Annotated[Reread, "how archives that were proved once are read again"] = Reread()
+    repair: Annotated[Repair, "how the locations are kept equal"] = Repair()
+    sealing: Annotated[Sealing, "signatures of manifests"] = Sealing()
+    pings: Annotated[Pings, "signs of life for a watcher outside"] = Pings()
     drills: Annotated[Drills, "when and how a restore is rehearsed"] = Drills()
     report: Annotated[Slot, "when the weekly report is sent"] = Slot(cron="0 5 * * 1")
     catch_up: Annotated[float, duration(), "a slot missed for longer is reported, not run"] = 43_200.0

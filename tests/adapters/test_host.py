@@ -280,3 +280,26 @@ def test_a_patrol_past_a_read_only_place_writes_nothing_and_measures_all_the_sam
         assert found.probe == ""
         assert found.space is not None
         assert found.space.total == 1 << 20
+
+
+def test_a_folder_that_is_held_open_is_written_to_and_nothing_else(tmp_path: Path) -> None:
+    with host.anchored(str(tmp_path), None) as anchor:
+        assert anchor.there()
+        (tmp_path.parent / "moved").mkdir()
+        kept = tmp_path.parent / "moved" / "away"
+        tmp_path.rename(kept)
+        assert not anchor.there()
+        Path(anchor.at, "file").write_text("mine", encoding="ascii")
+        assert (kept / "file").read_text() == "mine"
+        tmp_path.mkdir()
+        assert not anchor.there()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_used_is_not_held_open(tmp_path: Path) -> None:
+    with host.anchored(str(tmp_path / "nowhere"), None) as anchor:
+        assert anchor.at == ""
+        assert anchor.root.trouble == "does not exist"
+    with host.anchored(str(tmp_path), str(tmp_path)) as anchor:
+        assert anchor.at == ""
+        assert "nothing is mounted" in anchor.root.trouble

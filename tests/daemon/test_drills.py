@@ -6,7 +6,7 @@ import pytest
 from program import Program
 
 from agent.adapters.ledger import incidents, runs
-from agent.daemon import calls
+from agent.daemon import calls, slots
 from agent.daemon.children import Children, Ended
 from agent.daemon.desk import Clocks, Desk
 from agent.daemon.events import Called, Overslept, Tick
@@ -51,7 +51,7 @@ def asked(desk: Desk) -> dict[str, tuple[str, list[str], float]]:
 
 @pytest.mark.parametrize(("code", "drills"), [(0, True), (1, True), (2, False), (75, False), (-9, False)])
 def test_a_backup_that_was_written_is_drilled(desk: Desk, code: int, drills: bool) -> None:  # noqa: FBT001 - a table's column
-    calls.ended(desk, Ended("backup:daily", 1, code))
+    slots.ended(desk, Ended("backup:daily", 1, code))
     assert ("drill:after" in asked(desk)) == drills
     if drills:
         lane, argv, deadline = asked(desk)["drill:after"]
@@ -61,42 +61,42 @@ def test_a_backup_that_was_written_is_drilled(desk: Desk, code: int, drills: boo
 
 def test_no_drill_after_backups_where_none_is_wanted(program: Program) -> None:
     desk, children = opened(program, "drills: {after_backup: 0s}\n")
-    calls.ended(desk, Ended("backup:daily", 1, 0))
+    slots.ended(desk, Ended("backup:daily", 1, 0))
     assert children.asked == {}
     desk.db.close()
 
 
 def test_a_slot_is_a_full_drill_with_all_of_its_budget(desk: Desk) -> None:
-    calls.called(desk, Called(Due("drill", NOW, 0.0, caught_up=False)))
+    slots.called(desk, Called(Due("drill", NOW, 0.0, caught_up=False)))
     lane, argv, deadline = asked(desk)["drill"]
     assert (lane, argv) == ("drill", ["drill", "--due", "--slot", str(NOW)])
     assert deadline > 6 * 3600
 
 
 def test_a_slot_during_another_drill_is_noted_and_no_alert(desk: Desk) -> None:
-    calls.called(desk, Called(Due("drill", NOW - 60, 0.0, caught_up=False)))
-    calls.called(desk, Called(Due("drill", NOW, 0.0, caught_up=False)))
+    slots.called(desk, Called(Due("drill", NOW - 60, 0.0, caught_up=False)))
+    slots.called(desk, Called(Due("drill", NOW, 0.0, caught_up=False)))
     assert [(one.job, one.outcome) for one in runs.between(desk.db, 0, NOW + 1)] == [("drill", "skipped")]
     assert incidents.active(desk.db) == []
 
 
 def test_slots_that_were_overslept_are_noted_and_no_alert(desk: Desk) -> None:
-    calls.overslept(desk, Overslept(Missed("drill", 1, NOW - 90, NOW - 90, "the agent was not awake")))
+    slots.overslept(desk, Overslept(Missed("drill", 1, NOW - 90, NOW - 90, "the agent was not awake")))
     assert [(one.job, one.outcome) for one in runs.between(desk.db, 0, NOW + 1)] == [("drill", "missed")]
     assert incidents.active(desk.db) == []
 
 
 def test_a_slot_whose_run_never_began_is_noted_and_no_alert(desk: Desk) -> None:
-    calls.called(desk, Called(Due("drill", NOW, 0.0, caught_up=False)))
-    calls.ended(desk, Ended("drill", 1, 65))
+    slots.called(desk, Called(Due("drill", NOW, 0.0, caught_up=False)))
+    slots.ended(desk, Ended("drill", 1, 65))
     (one,) = runs.between(desk.db, 0, NOW + 1)
     assert (one.job, one.outcome, one.slot) == ("drill", "missed", NOW)
     assert incidents.active(desk.db) == []
 
 
 def test_a_slot_that_found_the_lock_held_is_tried_again(desk: Desk) -> None:
-    calls.called(desk, Called(Due("drill", NOW, 0.0, caught_up=False)))
-    calls.ended(desk, Ended("drill", 1, 75))
+    slots.called(desk, Called(Due("drill", NOW, 0.0, caught_up=False)))
+    slots.ended(desk, Ended("drill", 1, 75))
     assert [one.due.job for _, one in desk.again] == ["drill"]
 
 

@@ -193,6 +193,12 @@ def rules_in(tree: ast.AST) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"Finding", "ok"}:
             if node.args and isinstance(node.args[0], ast.Constant):
                 yield "incident", str(node.args[0].value)
+        elif (
+            isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Tuple)
+            and ast.unparse(node.targets[0]) == "RULES"
+        ):
+            yield from (("incident", str(one.value)) for one in node.value.elts if isinstance(one, ast.Constant))
         elif isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and key.value == "rule" and isinstance(value, ast.Constant):
@@ -312,7 +318,8 @@ def test_the_json_answers_have_the_documented_fields(program: Program) -> None:
     same(program.json("evidence"), "`snapward evidence --json`")
     program.json("report", "send")
     reading = ("check", "status", "list", "reconcile", "report render", "report send", "alert list", "alert test")
-    for line in (*reading, "config validate", "config show"):
+    keeping = ("expire", "expire --simulate 2mo", "keep latest", "release latest", "repair", "audit")
+    for line in (*reading, *keeping, "config validate", "config show"):
         same(program.json(*line.split(), expect=None), f"`snapward {line} --json`")
     program.write(engine='{kind: command, argv: ["true"]}')
     same(program.json("backup", "daily", expect=2), "`snapward backup --json` with `engine.kind: command`")

@@ -32,6 +32,7 @@ from agent.jobs.backup.embedded import Embedded, Pieces
 from agent.jobs.backup.engine import About, Halted, Order, Piece, Surroundings
 from agent.jobs.backup.take import Taken, clean_leftovers, take
 from agent.jobs.intake import sweep
+from agent.jobs.intake.losses import Keeps
 from agent.jobs.intake.survey import Place
 from agent.jobs.intake.verdicts import Telling
 from agent.rules.archive import INTACT, WELL_FORMED, State
@@ -251,7 +252,7 @@ def test_the_agent_finds_its_own_backup_good(shelves: Shelves, tmp_path: Path) -
     with contextlib.closing(connect(str(tmp_path / "state"), create=True)) as db:
         places = [Place(name, str(root)) for name, root in shelves.roots.items()]
         telling = Telling(Policy(), {})
-        for found in sweep.look_over(db, places, NAMES, {}, 64, lambda: NOW, telling):
+        for found in sweep.look_over(db, places, NAMES, Keeps({}, UTC), 64, lambda: NOW, telling):
             todo = sweep.works(db, found.place, found.changed, trust=False)
             for _ in sweep.prove(db, todo, NAMES, 64, lambda: NOW, telling):
                 pass

@@ -35,6 +35,7 @@ from agent.jobs.drill.run import drill
 from agent.jobs.drill.server import OnServer
 from agent.jobs.drill.stage import Embedded
 from agent.jobs.intake import sweep
+from agent.jobs.intake.losses import Keeps
 from agent.jobs.intake.reading import Outcome
 from agent.jobs.intake.survey import Place
 from agent.jobs.intake.verdicts import Telling, accept
@@ -79,7 +80,7 @@ class Yard:
     def look(self) -> None:
         """Find and prove everything, as the agent does."""
         places = [Place(name, str(root)) for name, root in self.roots.items()]
-        for found in sweep.look_over(self.db, places, NAMES, {}, 1, lambda: self.now, TELLING):
+        for found in sweep.look_over(self.db, places, NAMES, Keeps({}, UTC), 1, lambda: self.now, TELLING):
             todo = sweep.works(self.db, found.place, found.changed, trust=True)
             for _ in sweep.prove(self.db, todo, NAMES, 1, lambda: self.now, TELLING):
                 pass
@@ -194,7 +195,8 @@ def test_another_location_takes_the_place_of_a_copy_that_is_bad(yard: Yard) -> N
     done = yard.drill()
     assert (done.state, done.location) == ("passed", "secondary")
     assert any("primary: corrupt" in note for note in done.evidence["notes"])
-    assert [rule for rule, _ in yard.incidents()] == ["archive_bad"], "what was read is a verdict, as everywhere"
+    rules = [rule for rule, _ in yard.incidents()]
+    assert rules == ["archive_bad", "archive_changed"], "what was read is a verdict, as everywhere"
     assert yard.levels()["primary"][0] == "bad"
     assert yard.levels()["secondary"] == ("good", "faithful")
 
@@ -215,7 +217,7 @@ def test_a_backup_that_lacks_points_fails_and_the_next_one_that_is_whole_ends_it
     assert overview.resolve(overview.backups(yard.db), "latest-good", roots) is None
     yard.backup()
     assert yard.drill().state == "passed"
-    assert yard.incidents() == {}
+    assert {rule for rule, _ in yard.incidents()} == {"archive_changed"}, "the manifest was edited"
 
 
 def test_points_that_hold_something_else_are_found(yard: Yard) -> None:

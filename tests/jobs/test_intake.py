@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from agent.adapters.ledger import catalogue, connect, incidents
 from agent.adapters.ledger.catalogue import Archive, Key
 from agent.adapters.shelf.look import pattern
 from agent.jobs.intake import losses, sweep
+from agent.jobs.intake.losses import Keeps
 from agent.jobs.intake.reading import Outcome, Work, read_back
 from agent.jobs.intake.survey import Place, Survey, survey
 from agent.jobs.intake.verdicts import Telling, accept
@@ -29,6 +31,7 @@ from agent.rules import checksums
 from agent.rules.archive import ARRIVED, INTACT, WELL_FORMED, Form, Reading, State, Stream
 from agent.rules.finding import Level
 from agent.rules.incident import Policy
+from agent.rules.keeping import Age
 from agent.rules.settle import Settling
 from agent.rules.words import printable
 
@@ -36,7 +39,7 @@ NOW = 1_800_000_000.0
 DAY = 86400.0
 NAMES = pattern(("*.snapshot", "*.snapshot.gz", "*.tar.gz"))
 TELLING = Telling(Policy(), {"ops": Level.WARNING})
-KEEPS = {"daily": 30 * DAY}
+KEEPS = Keeps({"daily": Age(30, "d")}, UTC)
 MINIMUM = 64
 
 
@@ -289,6 +292,7 @@ def test_what_is_promised_and_not_there_has_vanished(house: House, name: str) ->
         (b"[]", "Expected `object`"),
         (b'{"id": "x"}', "missing required field"),
         (b"\xff\xfe", "malformed"),
+        (b'{"id": "a", "tier": "b", "engine": {}, "later": ' + b"1" * 5000 + b"}", "Integer value out of range"),
         (b"x" * (17 << 20), "17 MiB, more than the 16 MiB"),
     ],
 )
@@ -499,7 +503,8 @@ def test_an_archive_in_whose_place_something_else_lies_has_vanished(house: House
         os.mkfifo(path)
     house.round()
     assert house.state("daily/a.snapshot.gz") is State.VANISHED
-    assert set(house.trouble()) == {("archive_bad", "daily/a.snapshot.gz"), ("not_an_archive", "daily/a.snapshot.gz")}
+    rules = {"archive_vanished", "not_an_archive"}
+    assert set(house.trouble()) == {(rule, "daily/a.snapshot.gz") for rule in rules}
     path.rmdir() if kind == "a folder" else path.unlink()
     (house.root / "elsewhere").rename(path)
     house.round()
@@ -596,7 +601,8 @@ def test_an_archive_that_is_gone_is_told_and_found_again(house: House) -> None:
     path.rename(house.root / "3.hidden")
     house.round()
     assert house.state("daily/3.snapshot.gz") is State.VANISHED
-    assert house.trouble() == {("archive_bad", "daily/3.snapshot.gz"): "vanished: it was here, and is gone"}
+    why = "it was proved at 2027-01-15T08:00:00.000Z, and is gone; the agent has not removed it"
+    assert house.trouble() == {("archive_vanished", "daily/3.snapshot.gz"): why}
     assert house.round().gone == []
     (house.root / "3.hidden").rename(path)
     house.round()
@@ -609,7 +615,7 @@ def test_a_folder_that_is_removed_takes_its_archives_with_it(house: House) -> No
     fill(house, 3, "weekly/1")
     shutil.rmtree(house.root / "weekly")
     house.round({"weekly/1"})
-    gone = {subject for rule, subject in house.trouble() if rule == "archive_bad"}
+    gone = {subject for rule, subject in house.trouble() if rule == "archive_vanished"}
     assert gone == {f"weekly/1/{number}.snapshot.gz" for number in range(3)}
     assert len(list(catalogue.folders(house.db, "primary"))) == 1
 
@@ -626,15 +632,14 @@ def test_an_archive_older_than_its_tier_keeps_goes_without_a_word(house: House) 
     assert house.get("daily/0.snapshot.gz").why == "gone at the age of 31 days; daily backups are kept 30 days"
 
 
-def test_the_age_of_a_backup_is_that_of_its_manifest(house: House) -> None:
+def test_no_age_excuses_that_a_backup_of_ours_is_gone(house: House) -> None:
     house.put("daily/20270115T080000Z/docs.snapshot.gz", archive())
     house.put("daily/20270115T080000Z/manifest.json", manifest(docs=archive()))
-    house.now = NOW + 20 * DAY  # found late, as after a lost ledger
     house.round()
     house.now = NOW + 31 * DAY
     shutil.rmtree(house.root / "daily/20270115T080000Z")
     house.round()
-    assert house.trouble() == {}
+    assert set(house.trouble()) == {("archive_vanished", "daily/20270115T080000Z/docs.snapshot.gz")}
 
 
 def test_a_bad_archive_that_is_too_old_ends_its_incident_by_going(house: House) -> None:
@@ -673,7 +678,7 @@ def test_when_half_is_gone_each_is_told(house: House) -> None:
     for number in range(6):
         (house.root / f"daily/{number}.snapshot.gz").unlink()
     house.round()
-    assert {rule for rule, _ in house.trouble()} == {"archive_bad"}
+    assert {rule for rule, _ in house.trouble()} == {"archive_vanished"}
     assert len(house.trouble()) == 6
 
 
@@ -975,7 +980,7 @@ def test_a_look_over_all_locations_goes_past_the_one_that_is_missing(house: Hous
     places = [Place("secondary", str(tmp_path / "gone")), house.place]
     found = sweep.look_over(house.db, places, NAMES, KEEPS, MINIMUM, lambda: NOW, TELLING)
     assert [(one.root.trouble, len(one.gone)) for one in found] == [("does not exist", 0), ("", 1)]
-    assert set(house.trouble()) == {("archive_bad", "daily/1.snapshot.gz")}
+    assert set(house.trouble()) == {("archive_vanished", "daily/1.snapshot.gz")}
 
 
 def test_a_verdict_that_cannot_be_written_down_is_written_down_not_at_all(house: House) -> None:
@@ -990,4 +995,8 @@ def test_a_verdict_that_cannot_be_written_down_is_written_down_not_at_all(house:
     assert house.trouble() == {}
     house.db.execute("DROP TRIGGER full")
     accept(house.db, outcomes, MINIMUM, NOW, TELLING)
-    assert len(house.trouble()) == 2
+    assert sorted(house.trouble()) == [
+        ("archive_bad", "daily/1.snapshot.gz"),
+        ("archive_bad", "daily/9.snapshot.gz"),
+        ("archive_changed", "daily/1.snapshot.gz"),
+    ]

@@ -14,18 +14,20 @@ from agent.adapters.ledger import connect, incidents, runs, writing
 from agent.adapters.ledger.catalogue import Key
 from agent.adapters.ledger.runs import Pulse
 from agent.adapters.shelf.look import pattern
-from agent.jobs import overview
+from agent.jobs import freshness, overview
 from agent.jobs.intake import losses, sweep
+from agent.jobs.intake.losses import Keeps
 from agent.jobs.intake.survey import Place
 from agent.jobs.intake.verdicts import Telling
 from agent.rules.finding import Finding, Level
 from agent.rules.incident import Policy
+from agent.rules.keeping import Age
 
 NOW = datetime(2027, 1, 20, 12, 0, tzinfo=UTC).timestamp()
 DAY = 86400.0
 NAMES = pattern(("*.tar", "*.tar.gz"))
 TELLING = Telling(Policy(), {})
-KEEPS = {"daily": 30 * DAY}
+KEEPS = Keeps({"daily": Age(30, "d")}, UTC)
 
 
 class Shelves:
@@ -205,7 +207,7 @@ def test_a_backup_that_was_let_go_does_not_come_back(shelves: Shelves) -> None:
     shelves.now += 60 * DAY
     shutil.rmtree(folder)
     shelves.look()
-    assert losses.let_go(shelves.db, KEEPS, shelves.now, TELLING, everything=False) == 1
+    assert losses.let_go(shelves.db, KEEPS, shelves.now, TELLING, everything=True, who="ann") == 1
     assert [one.id for one in shelves.backups()] == ["20270116T020000Z"]
     assert shelves.resolve("oldest") == "20270116T020000Z"
     assert shelves.resolve("last-failed") is None
@@ -300,8 +302,9 @@ def test_a_tier_is_as_fresh_as_its_schedule_wants(shelves: Shelves) -> None:
     damage(shelves.put(19, tier="weekly"))
     with writing(shelves.db):
         runs.take_slot(shelves.db, "backup:yearly", NOW - 400 * DAY)
-    crons = {"daily": "0 2 * * *", "weekly": "0 2 * * 0", "monthly": "0 2 1 * *", "yearly": "0 2 1 1 *"}
-    found = overview.tiers(shelves.db, shelves.backups(), crons, UTC, 3600.0, NOW)
+    lines = {"daily": "0 2 * * *", "weekly": "0 2 * * 0", "monthly": "0 2 1 * *", "yearly": "0 2 1 1 *"}
+    crons = {name: (cron, 3600.0) for name, cron in lines.items()}
+    found = freshness.tiers(shelves.db, crons, overview.made(shelves.backups()), UTC, NOW)
     assert {name: one.state for name, one in found.items()} == {
         "daily": "ok",
         "weekly": "critical",

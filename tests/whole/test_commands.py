@@ -200,6 +200,25 @@ def test_check_names_what_is_missing(program: Program) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "state", "why"),
+    [
+        ("a-key-of-twenty-bytes", "ok", "signed; 1 key known"),
+        ("short", "critical", "a key has 5 bytes, and 16 are the least"),
+        (None, "critical", "KEY"),
+    ],
+)
+def test_check_tells_what_is_kept_and_whether_manifests_can_be_signed(
+    program: Program, key: str | None, state: str, why: str
+) -> None:
+    program.write(more='sealing: {key: "${env:KEY}"}\n', tiers='{daily: {cron: "0 2 * * *", keep: 7}}')
+    program.environment |= {"KEY": key} if key else {}
+    checks = {one["name"]: one for one in program.json("check", expect=None)["checks"]}
+    assert checks["sealing"]["state"] == state
+    assert why in checks["sealing"]["why"]
+    assert checks["retention"]["why"].startswith("kept: the last 7 daily; ")
+
+
+@pytest.mark.parametrize(
     ("arguments", "code"),
     [
         (("--nonsense",), 64),

@@ -127,7 +127,7 @@ def test_an_archive_that_vanishes_is_told_and_its_return_too(program: Program) -
     with program.agent():
         until(lambda: good(program, "primary:daily/a.snapshot"))
         path.rename(program.home / "taken")
-        until(lambda: ("archive_bad", "primary:daily/a.snapshot") in program.open_incidents())
+        until(lambda: ("archive_vanished", "primary:daily/a.snapshot") in program.open_incidents())
         (program.home / "taken").rename(path)
         until(lambda: not program.open_incidents())
     assert verdicts(program, "a.snapshot") == ["good", "vanished", "good"]

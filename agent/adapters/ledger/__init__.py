@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from sqlite3 import DatabaseError as DatabaseError
 
+from agent.adapters.ledger import pins
 from agent.adapters.ledger.schema import MIGRATIONS
 from agent.errors import AgentError, CannotWrite, Damaged, TryLater
 
@@ -48,7 +49,10 @@ def connect(state_dir: str, *, create: bool = False) -> sqlite3.Connection:
             db.execute("PRAGMA synchronous=FULL")
             # The kernel holds the file's pages already; 2 MB of SQLite's own would only be resident twice.
             db.execute("PRAGMA cache_size=-256")
+            fresh = not _version(db)
             _migrate(db)
+            if fresh:
+                pins.recall(db, state_dir)
         except OSError as error:
             db.close()
             raise CannotWrite(f"{path}: {error.strerror}", "Run as the agent's own user.") from error

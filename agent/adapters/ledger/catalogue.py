@@ -35,7 +35,10 @@ class Archive(Struct, frozen=True):
 
 
 class Folder(Struct, frozen=True):
-    """One backup folder of one location, as its manifest describes it, or a folder of loose archives."""
+    """One backup folder of one location, as its manifest describes it, or a folder of loose archives.
+
+    `sha256` is that of the manifest's file, `digest` what a signature of it is about.
+    """
 
     location: str
     folder: str
@@ -47,6 +50,8 @@ class Folder(Struct, frozen=True):
     failed: int = 0
     manifest: str | None = None
     problem: str = ""
+    sha256: str = ""
+    digest: str = ""
 
 
 _COLUMNS = (
@@ -132,8 +137,9 @@ def present(db: sqlite3.Connection, location: str) -> int:
 
 
 def forget(db: sqlite3.Connection, key: Key) -> None:
-    """Take a vanished archive out of the catalogue; its verdicts stay in the history."""
-    db.execute(f"DELETE FROM archive WHERE {_HERE} AND vanished IS NOT NULL", key)
+    """Take an archive that is gone out of the catalogue; its verdicts stay in the history."""
+    db.execute(f"DELETE FROM archive WHERE {_HERE}", key)
+    db.execute(f"DELETE FROM seal WHERE {_HERE}", key)
 
 
 def vanished_since(db: sqlite3.Connection, location: str, since: float) -> int:
@@ -208,9 +214,15 @@ def record_sums(
     return sorted(before | set(after))
 
 
+def sums_sizes(db: sqlite3.Connection) -> dict[tuple[str, str], int]:
+    """By location and folder: bytes of the checksum files there, manifests among them."""
+    rows = db.execute("SELECT location, folder, sum(size) FROM sums GROUP BY location, folder")
+    return {(location, folder): size for location, folder, size in rows}
+
+
 def record_folder(db: sqlite3.Connection, entry: Folder) -> None:
     """Store what is known of a folder as a backup."""
-    db.execute("INSERT OR REPLACE INTO folder VALUES(?,?,?,?,?,?,?,?,?,?)", msgspec.structs.astuple(entry))
+    db.execute("INSERT OR REPLACE INTO folder VALUES(?,?,?,?,?,?,?,?,?,?,?,?)", msgspec.structs.astuple(entry))
 
 
 def folder(db: sqlite3.Connection, location: str, path: str) -> Folder | None:

@@ -102,6 +102,16 @@ def newest(db: sqlite3.Connection, depth: str | None = None) -> dict[str, Drill]
     return {one.collection: one for one in (_drill(db, row[:-1]) for row in rows.fetchall())}
 
 
+def passed(db: sqlite3.Connection) -> dict[tuple[str, str], dict[str, float]]:
+    """By tier and backup: each collection with its newest drill that passed, epoch seconds."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for tier, backup, collection, at in db.execute(
+        "SELECT tier, backup, collection, max(at) FROM drill WHERE state = 'passed' GROUP BY tier, backup, collection"
+    ):
+        found.setdefault((tier, backup), {})[collection] = at
+    return found
+
+
 def failed(db: sqlite3.Connection, collection: str) -> Drill | None:
     """The newest drill of a collection that failed."""
     row = db.execute(

@@ -98,6 +98,13 @@ def active(db: sqlite3.Connection, *, held_back: bool = False) -> list[Incident]
     return [_incident(row) for row in rows]
 
 
+def level(db: sqlite3.Connection, rule: str, subject: str) -> Level:
+    """How bad the open incident about something is; OK if there is none."""
+    sql = "SELECT level FROM incident WHERE rule = ? AND subject = ? AND resolved IS NULL"
+    row = db.execute(sql, (rule, subject)).fetchone()
+    return Level(row[0]) if row else Level.OK
+
+
 def between(db: sqlite3.Connection, since: float, until: float) -> list[Incident]:
     """Every incident that was open at some moment of a time span, oldest first."""
     rows = db.execute(

@@ -1,7 +1,9 @@
 """Runs of jobs, the slots they were started for, the pulse of the agent's parts, and storage samples."""
 
+import json
 import os
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -48,10 +50,11 @@ class Pulse(Struct, frozen=True):
     words: str
 
 
-_RUN = "id, job, subject, slot, pid, boot, started, ended, outcome, exit_code, why, figures, output"
+COLUMNS = "id, job, subject, slot, pid, boot, started, ended, outcome, exit_code, why, figures, output"
 
 
-def _run(row: tuple[Any, ...]) -> Run:
+def as_run(row: tuple[Any, ...]) -> Run:
+    """A row of `COLUMNS` as what it means."""
     return Run(*(*row[:11], msgspec.json.decode(row[11]), row[12]))
 
 
@@ -88,11 +91,18 @@ def end(
     figures: dict[str, Any] | None = None,
     output: str = "",
 ) -> None:
-    """Note how a run ended."""
+    """Note how a run ended; without `figures` those stay that it has noted so far."""
+    told = None if figures is None else msgspec.json.encode(figures).decode()
     db.execute(
-        "UPDATE run SET ended = ?, outcome = ?, why = ?, exit_code = ?, figures = ?, output = ? WHERE id = ?",
-        (now, outcome, why, exit_code, msgspec.json.encode(figures or {}).decode(), output, run),
+        "UPDATE run SET ended = ?, outcome = ?, why = ?, exit_code = ?, figures = coalesce(?, figures), output = ?"
+        " WHERE id = ?",
+        (now, outcome, why, exit_code, told, output, run),
     )
+
+
+def so_far(db: sqlite3.Connection, run: int, figures: dict[str, Any]) -> None:
+    """Note what a run that goes on has come to, in case that it dies."""
+    db.execute("UPDATE run SET figures = ? WHERE id = ?", (msgspec.json.encode(figures).decode(), run))
 
 
 def note(
@@ -107,30 +117,67 @@ def note(
 
 def orphans(db: sqlite3.Connection) -> list[Run]:
     """Runs that are noted as running although their process is gone."""
-    rows = map(_run, db.execute(f"SELECT {_RUN} FROM run WHERE outcome = 'running'"))
+    rows = map(as_run, db.execute(f"SELECT {COLUMNS} FROM run WHERE outcome = 'running'"))
     return [run for run in rows if not _alive(run)]
 
 
 def running(db: sqlite3.Connection) -> list[Run]:
     """Runs that are under way now."""
     gone = {run.id for run in orphans(db)}
-    rows = map(_run, db.execute(f"SELECT {_RUN} FROM run WHERE outcome = 'running' ORDER BY id"))
+    rows = map(as_run, db.execute(f"SELECT {COLUMNS} FROM run WHERE outcome = 'running' ORDER BY id"))
     return [run for run in rows if run.id not in gone]
 
 
 def between(db: sqlite3.Connection, since: float, until: float) -> list[Run]:
     """Every run that began in a time span, oldest first."""
-    rows = db.execute(f"SELECT {_RUN} FROM run WHERE started >= ? AND started < ? ORDER BY started, id", (since, until))
-    return list(map(_run, rows))
+    rows = db.execute(
+        f"SELECT {COLUMNS} FROM run WHERE started >= ? AND started < ? ORDER BY started, id", (since, until)
+    )
+    return list(map(as_run, rows))
+
+
+def recorded(db: sqlite3.Connection) -> float | None:
+    """Since when runs are on record, epoch seconds; None if none is."""
+    first: float | None = db.execute("SELECT min(started) FROM run").fetchone()[0]
+    return first
 
 
 def latest(db: sqlite3.Connection, job: str, subject: str) -> Run | None:
     """The newest run of a job that has ended."""
     row = db.execute(
-        f"SELECT {_RUN} FROM run WHERE job = ? AND subject = ? AND ended IS NOT NULL ORDER BY id DESC LIMIT 1",
+        f"SELECT {COLUMNS} FROM run WHERE job = ? AND subject = ? AND ended IS NOT NULL ORDER BY id DESC LIMIT 1",
         (job, subject),
     ).fetchone()
-    return _run(row) if row else None
+    return as_run(row) if row else None
+
+
+def newest(db: sqlite3.Connection, job: str, outcomes: Iterable[str], but: str = "") -> Run | None:
+    """The newest run of a job that came to one of these outcomes, and was not about `but`."""
+    marks = json.dumps(list(outcomes))
+    row = db.execute(
+        f"SELECT {COLUMNS} FROM run WHERE job = ?1 AND outcome IN (SELECT value FROM json_each(?2))"
+        " AND (?3 = '' OR subject != ?3) ORDER BY id DESC LIMIT 1",
+        (job, marks, but),
+    ).fetchone()
+    return as_run(row) if row else None
+
+
+def on_their_way(db: sqlite3.Connection) -> dict[str, float]:
+    """By tier: when the newest backup was begun that is still being made, or has not been seen in any location yet."""
+    rows = db.execute(
+        "SELECT subject, max(started) FROM run WHERE job = 'backup' AND (outcome = 'running' OR (outcome = 'ok'"
+        " AND json_extract(figures, '$.id') NOT IN (SELECT backup FROM folder WHERE tier = subject))) GROUP BY subject"
+    )
+    return dict(rows.fetchall())
+
+
+def planned(db: sqlite3.Connection) -> frozenset[str]:
+    """Ids of the backups that the schedule asked for, and so of all collections."""
+    rows = db.execute(
+        "SELECT json_extract(figures, '$.id') FROM run WHERE job = 'backup' AND slot IS NOT NULL"
+        " AND outcome IN ('ok', 'incomplete')"
+    )
+    return frozenset(str(row[0]) for row in rows if row[0])
 
 
 def last_slot(db: sqlite3.Connection, job: str) -> float | None:
@@ -152,6 +199,11 @@ def beat(db: sqlite3.Connection, pulses: list[Pulse]) -> None:
 def pulses(db: sqlite3.Connection) -> dict[str, Pulse]:
     """The last pulse of every part."""
     return {row[0]: Pulse(*row) for row in db.execute("SELECT part, at, words FROM pulse")}
+
+
+def forget_pulses(db: sqlite3.Connection, parts: Iterable[str]) -> None:
+    """Forget parts of which nothing is to be heard any more."""
+    db.executemany("DELETE FROM pulse WHERE part = ?", [(part,) for part in parts])
 
 
 def add_sample(db: sqlite3.Connection, sample: Sample) -> None:
@@ -191,6 +243,7 @@ def trim(db: sqlite3.Connection, before: float) -> None:
     db.execute("DELETE FROM sample WHERE at < ?", (before,))
     db.execute("DELETE FROM verdict WHERE at < ?", (before,))
     db.execute("DELETE FROM run WHERE ended < ?", (before,))
+    db.execute("DELETE FROM ping WHERE run NOT IN (SELECT id FROM run)")  # numbers of runs may come again
     over = "SELECT id FROM incident WHERE resolved < ?"
     db.execute(f"DELETE FROM news WHERE incident IN ({over})", (before,))
     db.execute(

@@ -121,4 +121,59 @@ CREATE TABLE restored(          -- a collection that is being restored, or was
 ) STRICT;
 CREATE INDEX restored_target ON restored(url, target)
 """,
+    """
+CREATE TABLE deed(              -- what was done to backups: who, when and why; written down before it is done
+  id INTEGER PRIMARY KEY,
+  at REAL NOT NULL, who TEXT NOT NULL,
+  kind TEXT NOT NULL,           -- a word of agent.adapters.ledger.deeds.KINDS
+  location TEXT NOT NULL,       -- '' where it concerns every location
+  path TEXT NOT NULL,           -- inside the location, of a backup tier/id
+  why TEXT NOT NULL,
+  ended REAL, outcome TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX deed_at ON deed(at);
+CREATE INDEX deed_open ON deed(kind) WHERE ended IS NULL;
+CREATE INDEX deed_path ON deed(location, path);
+CREATE TABLE seal(              -- what archives and manifests were when they were last proved
+  location TEXT NOT NULL, folder TEXT NOT NULL, name TEXT NOT NULL,
+  inode INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+  sha256 TEXT NOT NULL, at REAL NOT NULL,
+  PRIMARY KEY(location, folder, name)
+) STRICT, WITHOUT ROWID;
+INSERT INTO seal SELECT location, folder, name, inode, size, mtime_ns, ctime_ns,
+  json_extract(reading, '$.sha256'), checked FROM archive
+  WHERE state = 'good' AND vanished IS NULL AND reading IS NOT NULL AND checked IS NOT NULL;
+CREATE TABLE since(what TEXT PRIMARY KEY, at REAL NOT NULL) STRICT, WITHOUT ROWID;
+ALTER TABLE folder ADD COLUMN sha256 TEXT NOT NULL DEFAULT '';
+ALTER TABLE folder ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+DELETE FROM sums WHERE name = 'manifest.json';
+CREATE TABLE pin(               -- backups that somebody wants to stay
+  tier TEXT NOT NULL, backup TEXT NOT NULL,
+  at REAL NOT NULL, who TEXT NOT NULL, until REAL, because TEXT NOT NULL,
+  PRIMARY KEY(tier, backup)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE made(              -- each backup with a manifest that was ever known; it outlives the backup
+  tier TEXT NOT NULL, backup TEXT NOT NULL, started REAL NOT NULL,
+  whole INTEGER NOT NULL,       -- whether it was to hold every collection
+  size INTEGER NOT NULL,        -- of all its files
+  failed TEXT NOT NULL,         -- JSON: collections that it should hold and does not
+  aliases TEXT NOT NULL,        -- JSON: alias to collection
+  PRIMARY KEY(tier, backup)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX made_started ON made(started);
+CREATE TABLE figure(            -- what each backup of a collection came to; it outlives the backup
+  tier TEXT NOT NULL, backup TEXT NOT NULL, collection TEXT NOT NULL,
+  started REAL NOT NULL, points INTEGER, raw_size INTEGER, stored_size INTEGER, seconds REAL,
+  PRIMARY KEY(tier, backup, collection)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX figure_started ON figure(started);
+CREATE TABLE ping(              -- what the watcher outside has been told of a run: that it began, that it is over
+  run INTEGER PRIMARY KEY,
+  begun INTEGER NOT NULL DEFAULT 0, over INTEGER NOT NULL DEFAULT 0,
+  tries INTEGER NOT NULL DEFAULT 0, next_try REAL NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE computed(          -- what is dear to compute, with what it was computed from
+  name TEXT PRIMARY KEY, at REAL NOT NULL, basis TEXT NOT NULL, told TEXT NOT NULL
+) STRICT, WITHOUT ROWID
+""",
 )

@@ -97,6 +97,11 @@ class Matched:
             self._drop(0, self._written)
             self._readable = begin
 
+    @property
+    def descriptor(self) -> int:
+        """The open file's."""
+        return self._fd
+
     def look_back(self) -> bool:
         """Read back one block and match it; False when all have been but the newest, which no disk may hold yet."""
         at, end = self._matched, min(self._matched + self._block, self._readable)

@@ -155,7 +155,7 @@ def _read_through(
         if drop and large and total - dropped >= _DROP_EVERY:
             os.posix_fadvise(fd, dropped, total - dropped, os.POSIX_FADV_DONTNEED)
             dropped = total
-    if drop and large:
+    if drop:
         os.posix_fadvise(fd, dropped, 0, os.POSIX_FADV_DONTNEED)
     return total
 

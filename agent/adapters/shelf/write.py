@@ -11,6 +11,7 @@ from agent.errors import AgentError, CannotWrite, NoRights
 
 INCOMING = ".incoming"
 QUARANTINE = ".quarantine"
+REPAIRING = ".repairing"  # not `INCOMING`, which each backup empties that begins
 
 
 class Permissions(Struct, frozen=True):

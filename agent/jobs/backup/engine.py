@@ -120,7 +120,8 @@ class Engine(Protocol):
 class Order(Struct, frozen=True):
     """What is to be backed up, where to and how. `locations` maps names to (path, expected mount).
 
-    `squeezes` are compressions by pattern of collections' names; the first that matches, else `squeeze`.
+    `squeezes` are compressions by pattern of collections' names; the first that matches, else `squeeze`. `partial` is
+    whether somebody wants some collections only.
     """
 
     tier: str
@@ -133,6 +134,7 @@ class Order(Struct, frozen=True):
     parallel: int = 8
     permissions: Permissions = Permissions()
     deadline: float = 7200.0
+    partial: bool = False
 
     def squeeze_of(self, collection: str) -> Squeeze:
         """How the archive of a collection is compressed."""

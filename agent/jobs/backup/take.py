@@ -12,10 +12,12 @@ from msgspec import Struct
 
 from agent import __version__
 from agent.adapters import host, press
+from agent.adapters.ledger import deeds
 from agent.adapters.press import Squeeze
 from agent.adapters.shelf import write
 from agent.adapters.shelf.write import Permissions
 from agent.errors import AgentError, CannotWrite, Refused, TryLater
+from agent.jobs.backup.book import Book
 from agent.jobs.backup.engine import Engine, Order, Piece, Progress
 from agent.jobs.backup.places import Places
 from agent.jobs.backup.pour import pour
@@ -50,10 +52,13 @@ def take(
     now: Callable[[], float],
     notes: Callable[[Manifest], str],
     *,
+    book: Book | None = None,
     stopping: Callable[[], bool] = lambda: False,
     progress: Progress = lambda _name, _done, _total: None,
 ) -> Taken:
     """Write every chosen collection into every location, and publish the backup by one rename in each.
+
+    `book` is where it is written down that it is published.
 
     A collection that fails, or is not written by the deadline, leaves the backup incomplete, a location that
     fails leaves it degraded; what did succeed is published either way.
@@ -98,6 +103,7 @@ def take(
         described = Manifest(
             id=identity,
             tier=order.tier,
+            partial=order.partial,
             engine=around.engine,
             agent={"version": __version__},
             host=socket.gethostname(),
@@ -111,14 +117,13 @@ def take(
             failed=_once([*missing, *failures, *broken, *gaps, *unread]),
             files=files,
         )
-        _describe(described, places, order.permissions, notes)
-        places.each(lambda folder: _publish(folder, order, identity))
+        described = _publish(described, places, order, notes, book or Book(), now)
     except BaseException:
         _clean(order, identity)
         raise
     _clean(order, identity)
     left = tuple(places.left())
-    state = "incomplete" if described.failed else "degraded" if places.failed else "good"
+    state = _state(described, places)
     failed = {name: error.message for name, error in places.failed.items()}
     return Taken(identity, order.tier, state, described, left, failed, time.monotonic() - clock)
 
@@ -207,7 +212,37 @@ def _describe(described: Manifest, places: Places, permissions: Permissions, not
     places.each(into)
 
 
-def _publish(folder: str, order: Order, identity: str) -> None:
+def _state(described: Manifest, places: Places) -> str:
+    return "incomplete" if described.failed else "degraded" if places.failed else "good"
+
+
+def _publish(
+    described: Manifest,
+    places: Places,
+    order: Order,
+    notes: Callable[[Manifest], str],
+    book: Book,
+    now: Callable[[], float],
+) -> Manifest:
+    """Describe the backup and give it its place in every location; returns the manifest as it was published."""
+    locations = {folder: name for name, folder in places.left().items()}
+    tiers = {name: os.path.join(os.path.realpath(path), order.tier) for name, (path, _) in order.locations.items()}
+    described = book.describe(described, {name: tiers[name] if name in places.left() else None for name in tiers})
+    _describe(described, places, order.permissions, notes)
+
+    def into(folder: str) -> None:
+        book.begin(locations[folder], f"{order.tier}/{described.id}", now())
+        _rename(folder, order, described.id)
+
+    try:
+        places.each(into)
+    finally:
+        failed = {name: f"{deeds.NOT_DONE}: {error.message}" for name, error in places.failed.items()}
+        book.end(failed, _state(described, places), manifest.epoch(described.started), now())
+    return described
+
+
+def _rename(folder: str, order: Order, identity: str) -> None:
     with write.explained(folder):
         write.sync_folder(folder)  # still there? Else nothing may be made where its disk was
     root = os.path.dirname(os.path.dirname(folder))

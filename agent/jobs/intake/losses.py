@@ -1,26 +1,39 @@
 """Write down what is gone, and what is not what it looks like."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import tzinfo
+from math import inf
 
-from agent.adapters.ledger import catalogue, incidents, writing
+from msgspec import Struct
+
+from agent.adapters.ledger import catalogue, deeds, incidents, seals, writing
 from agent.adapters.ledger.catalogue import Archive, Key
+from agent.jobs.intake import acceptance, tampering
 from agent.jobs.intake.survey import Survey
 from agent.jobs.intake.verdicts import Telling, gone, rejudge, sums_finding
 from agent.rules import archive as rules
 from agent.rules import checksums
-from agent.rules.finding import Finding, Level
+from agent.rules.finding import Finding, Level, ok
 from agent.rules.incident import Turn
+from agent.rules.keeping import Age
 from agent.rules.words import count, span
 
 
+class Keeps(Struct, frozen=True):
+    """How long each tier keeps its backups, by the calendar of `zone`; one that keeps a number of them is not in it."""
+
+    ages: Mapping[str, Age]
+    zone: tzinfo
+
+
 def part_with(
-    db: sqlite3.Connection, found: Survey, keeps: Mapping[str, float], minimum_size: int, now: float, telling: Telling
+    db: sqlite3.Connection, found: Survey, keeps: Keeps, minimum_size: int, now: float, telling: Telling
 ) -> list[Turn]:
     """Write down what a survey found gone, odd or unreadable, in one transaction.
 
-    `keeps` is how long each tier keeps its backups, in seconds: what is older may go without a word. When
-    most of a location goes at once, that is one incident and not thousands.
+    What the agent itself took away is forgotten without a word, and so is an archive of another program that is older
+    than its tier `keeps`. When most of a location goes at once, that is one incident and not thousands.
     """
     location = found.place.name
     with writing(db):
@@ -30,56 +43,102 @@ def part_with(
         for key in [one for one in left if checksums.is_checksum_file(one.name)]:
             findings.append(sums_finding(key, ""))
             findings += rejudge(db, catalogue.forget_sums(db, key), minimum_size, now)
-        lost = []
+        strangers = tampering.strangers(db)
+        lost: dict[Key, Finding] = {}
         for key in [one for one in left if not checksums.is_checksum_file(one.name)]:
-            expected = _outlived(db, key, keeps, now)
-            catalogue.vanish(db, key, expected or "it was here, and is gone", now)
-            if expected:
-                findings.append(Finding("archive_bad", rules.subject(*key), Level.OK, expected))
-            else:
-                lost.append(key)
+            over, missed = _parted(db, key, keeps, now, strangers)
+            findings += over
+            if missed is not None:
+                lost[key] = missed
         findings += _losses(location, lost, before)
+        findings += _manifests(db, [one for one in left if one.name == checksums.MANIFEST], strangers)
         uncompared = catalogue.uncompared(db, location, {key.folder for key in left})
         findings += [rules.uncompared(f"{location}:{folder}", number) for folder, number in uncompared.items()]
         findings += _oddities(db, found)
         return incidents.observe(db, findings, now, telling.policy, telling.severities)
 
 
-def let_go(
-    db: sqlite3.Connection, keeps: Mapping[str, float], now: float, telling: Telling, *, everything: bool
-) -> int:
-    """Stop to mourn archives that would have been removed by now, or `everything` that is gone.
+def _parted(
+    db: sqlite3.Connection, key: Key, keeps: Keeps, now: float, strangers: Mapping[str, float]
+) -> tuple[list[Finding], Finding | None]:
+    """What is over with an archive that is gone, and the finding about its loss if nothing excuses that."""
+    known, sealed = catalogue.archive(db, key), seals.sealed(db, key)
+    about = rules.subject(*key)
+    finding = tampering.excused(db, key, known, sealed)
+    if known is not None and known.arrived >= strangers.get(f"{key.location}:{key.folder}", inf):
+        finding = ok("archive_vanished", about, "what somebody else had put there is gone")
+    if finding.level is Level.OK:
+        catalogue.forget(db, key)
+        return _over(about, finding.why), None
+    outlived = _outlived(db, key, keeps, now)
+    why = outlived or "it was here, and is gone"
+    catalogue.vanish(db, key, why, now)
+    if outlived:
+        return _over(about, outlived), None
+    if sealed is None:
+        return [], rules.finding(about, gone(why))
+    return [ok(rule, about, "it is gone") for rule in ("archive_bad", "archive_changed")], finding
 
-    Returns how many were let go.
+
+def _over(about: str, why: str) -> list[Finding]:
+    return [ok(rule, about, why) for rule in ("archive_bad", "archive_changed", "archive_vanished")]
+
+
+def _manifests(db: sqlite3.Connection, keys: Iterable[Key], strangers: Mapping[str, float]) -> list[Finding]:
+    """What follows from manifests that are gone: a loss of their own only where the archives beside them are not."""
+    findings = []
+    for key in keys:
+        about = rules.subject(*key)
+        findings.append(ok("archive_foreign", f"{key.location}:{key.folder}", "it is gone"))
+        findings.append(ok("archive_changed", about, "it is gone"))
+        sealed = seals.sealed(db, key)
+        excused = tampering.excused(db, key, None, sealed)
+        bereft = any(one.vanished is None for one in catalogue.archives(db, key.location, key.folder))
+        foreign = sealed is not None and sealed.at >= strangers.get(f"{key.location}:{key.folder}", inf)
+        if excused.level is Level.OK or foreign:
+            seals.seal(db, key, None)
+        elif bereft and sealed is not None:
+            findings.append(excused)
+    return findings
+
+
+def let_go(
+    db: sqlite3.Connection, keeps: Keeps, now: float, telling: Telling, *, everything: bool, who: str = ""
+) -> int:
+    """Stop to mourn archives that would have been removed by now, or accept `everything` that is gone or changed.
+
+    Returns how many were let go. What `who` accepts is written down as a deed.
     """
+    number = 0
     with writing(db):
-        findings = []
+        findings: list[Finding] = []
+        accepted: dict[tuple[str, str], None] = {}
         for one in catalogue.archives(db):
             if one.vanished is None:
                 continue
             why = "accepted: it is gone" if everything else _outlived(db, one.key, keeps, now)
             if why:
                 catalogue.forget(db, one.key)
-                findings.append(Finding("archive_bad", rules.subject(*one.key), Level.OK, why))
+                findings += _over(rules.subject(*one.key), why)
+                accepted[one.key.location, one.key.folder] = None
+                number += 1
         if everything:
-            findings += [
-                Finding("archives_vanished", one.subject, Level.OK, "accepted: they are gone")
-                for one in incidents.active(db)
-                if one.rule == "archives_vanished"
-            ]
+            for location, folder in accepted:
+                deeds.note(db, "reconcile", location, folder, "what was there is gone", who, now)
+            findings += acceptance.accept(db, who, now)
         incidents.observe(db, findings, now, telling.policy, telling.severities)
-    return sum(1 for one in findings if one.rule == "archive_bad")
+    return number
 
 
-def _outlived(db: sqlite3.Connection, key: Key, keeps: Mapping[str, float], now: float) -> str:
-    entry = catalogue.folder(db, key.location, key.folder)
-    known = catalogue.archive(db, key)
-    tier = entry.tier if entry else key.folder.rpartition("/")[2]
-    born = entry.started if entry and entry.started else _born(known, now)
-    keep = keeps.get(tier)
-    if keep is None or now - born <= keep:
+def _outlived(db: sqlite3.Connection, key: Key, keeps: Keeps, now: float) -> str:
+    """Why an archive of another program may go without a word; ours go only by a deed."""
+    if catalogue.folder(db, key.location, key.folder) is not None:
         return ""
-    return f"gone at the age of {span(now - born)}; {tier} backups are kept {span(keep)}"
+    tier = key.folder.rpartition("/")[2]
+    born, age = _born(catalogue.archive(db, key), now), keeps.ages.get(tier)
+    if age is None or born >= age.before(now, keeps.zone):
+        return ""
+    return f"gone at the age of {span(now - born)}; {tier} backups are kept {age}"
 
 
 def _born(known: Archive | None, now: float) -> float:
@@ -89,7 +148,7 @@ def _born(known: Archive | None, now: float) -> float:
     return min(known.arrived, known.signature.mtime_ns / 1e9) if known.signature.mtime_ns else known.arrived
 
 
-def _losses(location: str, lost: list[Key], before: int) -> list[Finding]:
+def _losses(location: str, lost: Mapping[Key, Finding], before: int) -> list[Finding]:
     if len(lost) >= 5 and len(lost) * 2 > before:
         return [
             Finding(
@@ -100,8 +159,7 @@ def _losses(location: str, lost: list[Key], before: int) -> list[Finding]:
                 "Was the location emptied or replaced, or another disk mounted? `snapward reconcile` accepts the loss.",
             )
         ]
-    why = "it was here, and is gone"
-    return [rules.finding(rules.subject(*key), gone(why)) for key in lost]
+    return list(lost.values())
 
 
 def _oddities(db: sqlite3.Connection, found: Survey) -> list[Finding]:

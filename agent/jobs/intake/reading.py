@@ -1,5 +1,6 @@
 """Read one file back: an archive to its end, or a checksum file for what it promises."""
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from msgspec import Struct, structs
 from agent.adapters.ledger.catalogue import Folder, Key
 from agent.adapters.shelf import look, read
 from agent.errors import AgentError
-from agent.rules import checksums, manifest
+from agent.rules import checksums, manifest, seal
 from agent.rules.archive import Promise, Reading, Signature
 from agent.rules.words import printable, raw
 
@@ -86,11 +87,12 @@ def _read_promises(work: Work, names: re.Pattern[str]) -> Outcome:
             key, seen, promised=promised, problem="; ".join(problems[:3]), absent=_absent(work, promised, names)
         )
     try:
-        described = manifest.decode(data)
+        described, digest = manifest.decode(data), seal.seen(data).digest
     except ValueError as error:
         return Outcome(key, seen, promised={}, problem=str(error), folder=_unknown_folder(key, str(error)))
     promised = manifest.promises(described)
-    return Outcome(key, seen, promised=promised, folder=_folder(key, described), absent=_absent(work, promised, names))
+    folder = structs.replace(_folder(key, described), sha256=hashlib.sha256(data).hexdigest(), digest=digest)
+    return Outcome(key, seen, promised=promised, folder=folder, absent=_absent(work, promised, names))
 
 
 def _absent(work: Work, promised: Mapping[str, Promise], names: re.Pattern[str]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def look_over(
     db: sqlite3.Connection,
     places: Iterable[Place],
     names: re.Pattern[str],
-    keeps: dict[str, float],
+    keeps: losses.Keeps,
     minimum_size: int,
     now: Callable[[], float],
     telling: Telling,

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from agent.adapters.ledger import catalogue, incidents, writing
-from agent.adapters.ledger.catalogue import Key
+from agent.adapters.ledger import catalogue, incidents, seals, writing
+from agent.adapters.ledger.catalogue import Folder, Key
+from agent.jobs.intake import tampering
 from agent.jobs.intake.reading import Outcome
 from agent.rules import archive as rules
 from agent.rules.finding import Finding, Level
@@ -35,38 +36,58 @@ def accept(
             if outcome.promised is not None:
                 findings += _accept_promises(db, outcome, minimum_size, now)
             elif outcome.reading is not None:
-                findings.append(_accept_reading(db, outcome, minimum_size, now))
+                findings += _accept_reading(db, outcome, minimum_size, now)
         for location, folder in touched:
             number = catalogue.uncompared(db, location, [folder])[folder]
             findings.append(rules.uncompared(f"{location}:{folder}", number))
         return incidents.observe(db, findings, now, telling.policy, telling.severities)
 
 
-def _accept_reading(db: sqlite3.Connection, outcome: Outcome, minimum_size: int, now: float) -> Finding:
+def _accept_reading(db: sqlite3.Connection, outcome: Outcome, minimum_size: int, now: float) -> list[Finding]:
     key = outcome.key
     assert outcome.reading is not None  # noqa: S101 - the caller looked
     assert outcome.signature is not None  # noqa: S101 - the caller looked
+    before = catalogue.archive(db, key)
     verdict = rules.judge(outcome.reading, catalogue.promises(db, key), minimum_size, key.name)
     catalogue.record(db, key, outcome.signature, outcome.reading, verdict, now)
-    return rules.finding(rules.subject(*key), verdict)
+    back = before is not None and before.vanished is not None
+    sha256 = "" if outcome.reading.error else outcome.reading.sha256
+    told = tampering.judged(db, key, outcome.signature, sha256, verdict.state, now, back=back)
+    return [rules.finding(rules.subject(*key), verdict), *told]
 
 
 def _accept_promises(db: sqlite3.Connection, outcome: Outcome, minimum_size: int, now: float) -> list[Finding]:
     key = outcome.key
     assert outcome.signature is not None  # noqa: S101 - the caller looked
     assert outcome.promised is not None  # noqa: S101 - the caller looked
-    concerned = catalogue.record_sums(db, key, outcome.signature, outcome.promised, outcome.problem)
-    if outcome.folder is not None:
-        catalogue.record_folder(db, outcome.folder)
     findings = [sums_finding(key, outcome.problem)]
+    if outcome.folder is not None:
+        findings += _accept_manifest(db, outcome, outcome.folder, now)
+    concerned = catalogue.record_sums(db, key, outcome.signature, outcome.promised, outcome.problem)
     findings += rejudge(db, concerned, minimum_size, now)
     for name in outcome.absent:
         missing = Key(key.location, key.folder, name)
         known = catalogue.archive(db, missing)
-        if known is None or known.vanished is None:
+        ours = tampering.excused(db, missing, None, seals.sealed(db, missing)).level is Level.OK
+        if not ours and (known is None or known.vanished is None):
             why = f"{key.name} promises it, but it is not there"
             catalogue.vanish(db, missing, why, now)
             findings.append(rules.finding(rules.subject(*missing), gone(why)))
+    return findings
+
+
+def _accept_manifest(db: sqlite3.Connection, outcome: Outcome, folder: Folder, now: float) -> list[Finding]:
+    """What a manifest tells of its folder, and whether it is one that should be there, and as it was."""
+    key = outcome.key
+    assert outcome.signature is not None  # noqa: S101 - the caller looked
+    before = catalogue.folder(db, key.location, key.folder)
+    there = catalogue.signature(db, key) is not None
+    catalogue.record_folder(db, folder)
+    state = rules.State.GOOD if folder.sha256 else rules.State.UNREADABLE
+    findings = tampering.judged(db, key, outcome.signature, folder.sha256, state, now, back=not there)
+    # One that was known before manifests were sealed came before there were deeds.
+    if folder.sha256 and not there and (before is None or before.sha256):
+        findings.append(tampering.appeared(db, folder))
     return findings
 
 
@@ -81,6 +102,8 @@ def rejudge(db: sqlite3.Connection, concerned: list[Key], minimum_size: int, now
         if (verdict.state, verdict.why) != (known.state, known.why):
             catalogue.rejudge(db, key, verdict, now)
             findings.append(rules.finding(rules.subject(*key), verdict))
+            sha256 = "" if known.reading.error else known.reading.sha256
+            findings += tampering.judged(db, key, known.signature, sha256, verdict.state, now)
     return findings
 
 

@@ -1,0 +1,1 @@
+"""Keep the locations equal: see what one of them lacks, and make it from another."""
