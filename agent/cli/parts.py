@@ -5,14 +5,14 @@ import os
 import pwd
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import click
 from msgspec.structs import replace
 
-from agent.adapters import ledger
+from agent.adapters import ledger, signals
 from agent.cli import text
 from agent.errors import AgentError, NoRights, Refused
 from agent.jobs.backup.book import Book
@@ -22,6 +22,8 @@ from agent.settings.parts import addresses, seal_keys
 
 # Seconds for which a server that is only looked at is asked again: a person may be waiting.
 PATIENCE = 1.0
+# Seconds within which signals are one and the same: sudo and terminals send one twice.
+_ONE = 0.5
 JSON = click.option("--json", "json_", is_flag=True, help="Answer in JSON, one object.")
 
 
@@ -109,19 +111,22 @@ def tidying(settings: Settings) -> Callable[[], list[str]]:
 @contextlib.contextmanager
 def finishing() -> Iterator[Callable[[], bool]]:
     """Let the first signal finish the step in hand, and a second one leave at once; yields whether to stop."""
-    asked = False
+    asked = threading.Event()
+    first = 0.0
 
-    def stop(number: int, _frame: Any) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(number, signal.SIG_DFL)
+    def hear(_number: signal.Signals) -> None:
+        nonlocal first
+        if not asked.is_set():
+            first = time.monotonic()
+        elif time.monotonic() - first > _ONE:
+            os._exit(128 + signal.SIGINT)
+        asked.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    end = signals.listen((signal.SIGINT, signal.SIGTERM), hear)
     try:
-        yield lambda: asked
+        yield asked.is_set
     finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        end()
 
 
 def who(*, scheduled: bool) -> str:

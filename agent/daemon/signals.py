@@ -1,15 +1,10 @@
-"""Signals become events.
+"""Signals become events."""
 
-A handler of Python's own runs late when its signal comes just before the main thread falls asleep: nothing wakes that.
-The byte that the interpreter writes for each signal wakes the thread that reads it here.
-"""
-
-import os
 import queue
 import signal
-import threading
 from collections.abc import Callable
 
+from agent.adapters.signals import listen
 from agent.daemon.events import Signalled
 
 _ASKS = {
@@ -26,19 +21,10 @@ class Signals:
     def __init__(self, inbox: "queue.SimpleQueue[object]", leave: Callable[[], None]) -> None:
         self.inbox, self._leave = inbox, leave
         self._asked = False
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(writing, False)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        for number in _ASKS:
-            signal.signal(number, lambda _number, _frame: None)
-        threading.Thread(target=self._hear, args=(reading,), name="signals", daemon=True).start()
+        listen(_ASKS, self._hear)
 
-    def _hear(self, reading: int) -> None:
-        while heard := os.read(reading, 512):
-            for number in heard:
-                self._tell(_ASKS[signal.Signals(number)])
-
-    def _tell(self, what: str) -> None:
+    def _hear(self, number: signal.Signals) -> None:
+        what = _ASKS[number]
         if what == "stop" and self._asked:
             self._leave()
         self._asked = self._asked or what == "stop"

@@ -105,8 +105,9 @@ def test_the_page_cache_is_as_it_was_before(program: Program) -> None:
     program.run("verify", "--all", expect=None)
     database.read_bytes()
     aged(program, 29)
+    before = cached(database)
     assert program.json("verify", "--again")["archives"] == 3
-    assert cached(database) == 30 * MIB
+    assert cached(database) > 0.9 * before > 20 * MIB, "but for what the kernel itself takes back"
     assert sum(map(cached, paths)) < MIB
 
 
