@@ -28,6 +28,8 @@ TINY = 8 << 20
 YOUNG, YOUNG_SPAN, YOUNG_NOISE = 14, 12.5 * 86_400.0, 9.0
 # What is off has to come this much nearer to be back, so that a figure on the border does not flicker.
 NEARER = 0.75
+# Where a trend through a few moments leads, days later; no figure comes near it.
+_BEYOND = math.log(2.0**63)
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -259,7 +261,7 @@ def _weekly(spot: _Spot, usual: Sequence[_Spot], slope: float, figure: _Figure) 
 
 
 def _plain(logarithm: float, figure: _Figure) -> float:
-    return max(math.exp(logarithm) - figure.zero, 0.0)
+    return max(math.exp(min(logarithm, _BEYOND)) - figure.zero, 0.0)
 
 
 def _finding(

@@ -285,6 +285,12 @@ def test_several_backups_at_nearly_the_same_time_say_nothing_about_the_next_mont
     assert len(alerts([*history, backup(31, points=3_000)])) == 1
 
 
+def test_a_steep_trend_that_is_followed_far_beyond_reason_is_judged_too() -> None:
+    early = [(0, 0)] * 3 + [(1, 28_239_859), (209, 0)]
+    history = [Measured(backup=str(at), at=float(at), stored_size=stored) for at, stored in [(0, None)] * 11 + early]
+    assert [one.rule for one in judge("docs", [*history, Measured(backup="418", at=418.0, stored_size=4_493_189)], UTC)]
+
+
 NUMBERS = st.none() | st.integers(0, 2**62)
 
 
